@@ -1,0 +1,41 @@
+/** What the sessions need of this project, in one place. */
+import { type Backend, type DeviceDescription, Llama, type LlamaOptions } from '../../engine/index.ts';
+import { type DeviceChoice, openDevice, openModelFolder } from '../../engine/node/index.ts';
+import { Guard } from '../../guard/index.ts';
+
+/** A device's kind, marked where a processor plays it. */
+export const deviceName = ({ kind, software }: DeviceDescription) => (software ? `${kind} (software)` : kind);
+
+/** The processor's backend computes in the calling thread. */
+export const threadsOf = ({ kind }: DeviceDescription) => (kind === 'cpu' ? { threads: 1 } : {});
+
+/** Kernels as they are chosen where nothing was tuned, so that a result does not depend on what was run before. */
+const tuning = 'ignore';
+
+export async function openOurs(device: DeviceChoice): Promise<Backend> {
+  return (await openDevice(device, { tuning })).backend;
+}
+
+export async function loadModel(folder: string, device: DeviceChoice, options: LlamaOptions): Promise<Llama> {
+  const backend = await openOurs(device);
+  await using opened = await openModelFolder(folder);
+  return await Llama.load(backend, opened.config, opened.source, options);
+}
+
+/** The embedded model as a guard. */
+export function loadGuard(device: DeviceChoice, dtype: 'f32' | 'f16'): Promise<Guard> {
+  return Guard.load(undefined, { device, dtype, tuning });
+}
+
+/** Reads `ids` from an empty context and gives the probabilities of `picks` as the next token. */
+export async function nextProbabilities(
+  llama: Llama,
+  ids: readonly number[],
+  picks: readonly number[],
+): Promise<Float64Array> {
+  using context = llama.createContext();
+  const [[row]] = (await llama.logProbabilities([{ context, ids, wanted: [ids.length - 1] }], picks)) as [
+    [Float32Array],
+  ];
+  return Float64Array.from(row, Math.exp);
+}

@@ -1,0 +1,234 @@
+import CliTable from 'cli-table3';
+import { formatBytes } from '../engine/format.ts';
+import type { GuardResult, ModelPass, ModelResult, Result, Timing } from './schema.ts';
+
+/** What is shown of a result, on the terminal and in the report alike. */
+export interface Table {
+  readonly title: string;
+  readonly columns: readonly string[];
+  readonly rows: readonly (readonly string[])[];
+  readonly notes: readonly string[];
+}
+
+/** Columns of figures, by the units in their heads, are set flush right. */
+export const isFigure = (column: string): boolean =>
+  /\bms\b|\/s|%|tokens|requests|\bratio|target|categories|sequences/.test(column);
+
+/** Three significant digits, or all those before the point. */
+export const figure = (value: number): string =>
+  value >= 100 ? value.toFixed(0) : value === 0 ? '0' : value.toPrecision(3);
+
+const percent = (share: number): string => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}%`;
+const times = ({ median, p90 }: Timing) => [figure(median), figure(p90)];
+/** Of so many things in the median time. */
+const perSecond = (count: number, { median }: Timing) => figure((count / median) * 1000);
+
+/** What a person must know of the machine before the first figure. */
+export function describeMachine({ environment }: Pick<Result, 'environment'>): string[] {
+  const { adapter, processor, commit, node, date } = environment;
+  const software = adapter?.software
+    ? ', a software adapter: a processor plays the GPU, these are no figures of a GPU'
+    : '';
+  return [
+    `WebGPU adapter: ${adapter ? `${adapter.name}${software}` : 'none'}`,
+    ...(adapter
+      ? [
+          `Vendor ${adapter.vendor || 'unknown'}, architecture ${adapter.architecture || 'unknown'}, device ${adapter.device || 'unknown'}; Dawn: ${adapter.toggles.join(' ') || 'no flags'}`,
+        ]
+      : []),
+    `Processor: ${processor.model}, ${processor.cores} cores; Node.js ${node}`,
+    `Commit ${commit}, ${date}, arguments: ${environment.arguments.join(' ') || 'none'}`,
+  ];
+}
+
+export function tablesOf(result: Result): Table[] {
+  return [
+    ...ceilingsTable(result),
+    ...kernelsTable(result),
+    ...(result.guard ?? []).flatMap(guardTables),
+    ...(result.models ?? []).map(modelTable),
+    ...formatsTable(result),
+    ...tuningTable(result),
+  ];
+}
+
+function formatsTable({ formats }: Result): Table[] {
+  if (!formats) return [];
+  const columns = ['weights', 'mean error', 'largest error', 'verdicts flipped', 'weights take', '% saved'];
+  const rows = formats.map(({ format, meanError, maxError, flips, weightBytes, saved }) => [
+    format,
+    meanError.toExponential(1),
+    maxError.toExponential(1),
+    String(flips),
+    formatBytes(weightBytes),
+    percent(saved),
+  ]);
+  const notes = [`Of the embedded model's score against f32, over ${formats[0]?.conversations ?? 0} conversations.`];
+  return [{ title: 'Weight formats', columns, rows, notes }];
+}
+
+function tuningTable({ tuning }: Result): Table[] {
+  if (!tuning) return [];
+  const rows = tuning.choices.map(({ shapes, variant }) => [shapes, variant]);
+  return [{ title: 'Kernels chosen', columns: ['shapes', 'variant'], rows, notes: [`Kept in ${tuning.file}`] }];
+}
+
+function ceilingsTable({ ceilings }: Result): Table[] {
+  if (!ceilings) return [];
+  const rows = [
+    ['copying, by a kernel', `${figure(ceilings.bandwidth.kernel)} GB/s`],
+    ['copying, between buffers', `${figure(ceilings.bandwidth.buffer)} GB/s`],
+    ...ceilings.arithmetic.map(({ name, gflops }) => [`multiply-adds in ${name}`, `${figure(gflops)} GFLOP/s`]),
+  ];
+  return [{ title: 'Ceilings of the device', columns: ['what', 'reached'], rows, notes: [] }];
+}
+
+function kernelsTable({ kernels }: Result): Table[] {
+  if (!kernels) return [];
+  const columns = [
+    'operation',
+    'variant',
+    'size',
+    'dtypes',
+    'ms',
+    'p90 ms',
+    'GFLOP/s',
+    'GB/s',
+    '% of ceiling',
+    'verified',
+  ];
+  const rows = kernels.rows.map((row) => [
+    row.operation,
+    row.variant,
+    row.label,
+    row.dtypes,
+    ...times(row),
+    figure(row.gflops),
+    figure(row.gigabytesPerSecond),
+    percent(row.share),
+    row.verified,
+  ]);
+  const clocks = [...new Set(kernels.rows.map(({ clock }) => clock))];
+  const skipped = new Map<string, number>();
+  for (const { operation, label, reason } of kernels.skipped) {
+    const text = `${operation}, ${label}: ${reason}`;
+    skipped.set(text, (skipped.get(text) ?? 0) + 1);
+  }
+  const notes = [
+    ...clocks.map((clock) => (clock === 'wall' ? 'Timed by the wall clock.' : "Timed by the device's timestamps.")),
+    ...Array.from(skipped, ([text, count]) => `Left out: ${text} (${count} of its variants and dtypes).`),
+  ];
+  return [{ title: 'Kernels', columns, rows, notes }];
+}
+
+function guardTables(guard: GuardResult): Table[] {
+  const { coldStart: cold } = guard;
+  const of = `${guard.model} on ${guard.device} (${guard.name}), ${guard.dtype}`;
+  const both = guard.checks.map((check) => {
+    const whole = guard.uncached.find(
+      ({ categories, messageTokens }) => categories === check.categories && messageTokens === check.messageTokens,
+    )!;
+    return [
+      String(check.categories),
+      String(check.messageTokens),
+      String(check.promptTokens),
+      String(check.newTokens),
+      ...times(check),
+      perSecond(1, check),
+      perSecond(check.newTokens, check),
+      ...times(whole),
+      perSecond(whole.promptTokens, whole),
+    ];
+  });
+  return [
+    {
+      title: `Guard: cold start, ${of}`,
+      columns: ['step', 'ms since the process began'],
+      rows: [
+        ['modules loaded', figure(cold.modules)],
+        ['device open, first weights on it', figure(cold.device)],
+        ['all weights on it', figure(cold.weights)],
+        ['guard ready', figure(cold.ready)],
+        ['first check answered', figure(cold.firstCheck)],
+      ],
+      notes: [`The median of ${cold.runs} fresh processes; TypeScript is compiled on the way.`],
+    },
+    {
+      title: `Guard: single checks, ${of}`,
+      columns: [
+        'categories',
+        'message tokens',
+        'prompt tokens',
+        'new tokens',
+        'cached ms',
+        'p90 ms',
+        'requests/s',
+        'new tokens/s',
+        'uncached ms',
+        'p90 ms ',
+        'prompt tokens/s',
+      ],
+      rows: both,
+      notes: [],
+    },
+    {
+      title: `Guard: batches, ${of}`,
+      columns: ['requests', 'new tokens', 'ms', 'p90 ms', 'requests/s', 'new tokens/s'],
+      rows: guard.batches.map((batch) => [
+        String(batch.size),
+        String(batch.newTokens),
+        ...times(batch),
+        perSecond(batch.size, batch),
+        perSecond(batch.newTokens, batch),
+      ]),
+      notes: guard.notes,
+    },
+    {
+      title: `Guard: what to reach, ${of}`,
+      columns: ['what', 'ratio', 'target', 'reached'],
+      rows: guard.ratios.map(({ name, value, target }) => [
+        name,
+        value.toFixed(2),
+        target.toFixed(2),
+        value >= target ? 'yes' : 'no',
+      ]),
+      notes: [],
+    },
+  ];
+}
+
+/** TFLOP/s of a pass in its linear layers. */
+export const linearTeraflops = ({ linearFlops, median }: ModelPass): number => linearFlops / median / 1e9;
+
+function modelTable(model: ModelResult): Table {
+  const rows = model.passes.map((pass) => [
+    pass.kind,
+    String(pass.sequences),
+    String(pass.prefixTokens),
+    String(pass.newTokens),
+    ...times(pass),
+    perSecond(pass.sequences * pass.newTokens, pass),
+    figure(linearTeraflops(pass)),
+  ]);
+  const off = model.usedBytes / model.predictedBytes - 1;
+  return {
+    title: `Model of the shape ${model.config} on ${model.device} (${model.name}), ${model.dtype}, random weights`,
+    columns: ['pass', 'sequences', 'prefix tokens', 'new tokens', 'ms', 'p90 ms', 'tokens/s', 'TFLOP/s, linear layers'],
+    rows,
+    notes: [
+      `${(model.parameters / 1e6).toFixed(0)} million parameters, made on the device in ${figure(model.weightsMs)} ms.`,
+      `Memory: ${formatBytes(model.usedBytes)} used, ${formatBytes(model.predictedBytes)} predicted (${(100 * off).toFixed(1)}% off, 5% allowed).`,
+    ],
+  };
+}
+
+/** A table as text for a terminal. */
+export function renderText({ title, columns, rows, notes }: Table): string {
+  const table = new CliTable({
+    head: [...columns],
+    colAligns: columns.map((name) => (isFigure(name) ? 'right' : 'left')),
+    style: { head: [], border: [], compact: true },
+  });
+  for (const row of rows) table.push([...row]);
+  return [`\n${title}`, table.toString(), ...notes].join('\n');
+}

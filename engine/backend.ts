@@ -1,0 +1,106 @@
+import type {
+  DType,
+  HostArray,
+  Operation,
+  ScalarArguments,
+  Scalars,
+  TensorLike,
+  Tensors,
+} from '../kernels/contract.ts';
+
+/** A block of numbers in a backend's memory. Views share storage and own nothing; who allocated it disposes it. */
+export interface Tensor extends TensorLike {
+  readonly label: string;
+  /** The first elements of this storage under another shape; throws ContractError where they do not fit. */
+  view(shape: readonly number[]): Tensor;
+  /** Frees the storage; idempotent. */
+  [Symbol.dispose](): void;
+}
+
+/** What is said of a device to a person. */
+export interface DeviceDescription {
+  readonly kind: 'webgpu' | 'cpu';
+  /** As the driver names it. */
+  readonly name: string;
+  /** Maker, architecture and model, as far as they are told. */
+  readonly hardware: string;
+  /** Whether a processor plays the GPU; its speed must never be reported as a GPU's. */
+  readonly software: boolean;
+  readonly features: readonly string[];
+}
+
+/** Bytes and buffers that a backend holds; what `dispose` has to bring back to zero. */
+export interface MemoryUse {
+  readonly liveBytes: number;
+  readonly peakBytes: number;
+  /** Buffers ever created: constant between two requests once warmed up. */
+  readonly buffersCreated: number;
+  /** Pipelines ever created: likewise. */
+  readonly pipelinesCreated: number;
+}
+
+/** Names of kernel variants by class of shapes: which was measured to serve such sizes best on one adapter. */
+export type KernelChoices = ReadonlyMap<string, string>;
+
+/** What is said while kernels are measured: classes of shapes done, of how many, and the last choice. */
+export type OnTuning = (progress: { readonly done: number; readonly total: number; readonly choice: string }) => void;
+
+export interface TuneOptions {
+  readonly onProgress?: OnTuning;
+  readonly signal?: AbortSignal;
+}
+
+/** Operations that were recorded once, on the tensors they are to run on, and can be queued any number of times. */
+export interface Recording extends Disposable {
+  /** How many operations it holds. */
+  readonly operations: number;
+}
+
+/**
+ * Where tensors live and operations run. Operations are queued in order and take effect in order; `read` waits for
+ * what was queued before it. Everything up to the returned promise of `read` happens synchronously, so callers that
+ * queue a whole forward pass and its read without awaiting in between never see each other's numbers.
+ */
+export interface Backend {
+  readonly description: DeviceDescription;
+  readonly memory: MemoryUse;
+  /** Bytes that may be allocated in all. */
+  readonly memoryBudget: number;
+
+  /** Zero-filled. @throws DeviceError `out-of-memory` over the budget. */
+  allocate(label: string, dtype: DType, shape: readonly number[]): Tensor;
+  /** Writes the first elements of `tensor`. */
+  write(tensor: Tensor, data: HostArray): void;
+  /**
+   * Writes whole rows as they are stored: for each of the tensor's sections (`sectionsOf`) the bytes of as many rows.
+   * They begin on four bytes, as every even row does, and end so or with the tensor; the bytes are copied.
+   */
+  writeRows(tensor: Tensor, firstRow: number, sections: readonly Uint8Array[]): void;
+  /** The tensor's elements; f16 as its bits, a quantised tensor as the words of its storage. @throws DeviceError `device-lost`, `device-failure`. */
+  read(tensor: Tensor): Promise<HostArray>;
+  /** Queues an operation. Shapes, dtypes and scalars are checked first. @throws ContractError */
+  run<T extends Tensors, S extends Scalars>(
+    operation: Operation<T, S>,
+    tensors: Readonly<Record<keyof T, Tensor>>,
+    scalars?: ScalarArguments<S>,
+  ): void;
+  /** Records what `task` runs instead of queueing it: shapes are checked and kernels chosen once and for all. */
+  record(task: () => void): Recording;
+  /** Queues everything that was recorded. */
+  replay(recording: Recording): void;
+  /** Compiles the kernels that `task` would run, all at once; queues nothing. @throws DeviceError `device-failure` */
+  prepare(task: () => void): Promise<void>;
+  /**
+   * Measures, where kernels can be chosen among, which ones make `pass` fastest, and uses them from then on for what is
+   * recorded anew; what was measured before is not measured again. Nothing else may use the backend meanwhile.
+   * Returns all choices so far.
+   */
+  tune?(pass: () => void, options?: TuneOptions): Promise<KernelChoices>;
+  /** The number of rows, `count` or a little more, that a batch is best padded to so that few shapes occur. */
+  paddedRows(count: number): number;
+  /** Resolves when all that was queued is done. */
+  finish(): Promise<void>;
+  /** Gives the device up as if it had been lost, where it can be: for tests of what happens then. */
+  loseDevice?(): void;
+  [Symbol.asyncDispose](): Promise<void>;
+}

@@ -1,0 +1,22 @@
+import { LlamaGuardError } from '../kernels/errors.ts';
+
+/** A model folder that cannot be used: something is missing, malformed, of another architecture or does not fit. */
+export class ModelError extends LlamaGuardError<
+  | 'model-not-found'
+  | 'config-invalid'
+  | 'architecture-unsupported'
+  | 'safetensors-invalid'
+  | 'tensor-missing'
+  | 'tensor-mismatch'
+  | 'dtype-unsupported'
+> {}
+
+/** A device that cannot be had, cannot hold what it must, or was lost. */
+export class DeviceError extends LlamaGuardError<
+  'device-unavailable' | 'device-lost' | 'out-of-memory' | 'device-failure'
+> {}
+
+/** A request that the engine cannot serve: too many tokens, an unknown id, a session already disposed. */
+export class SessionError extends LlamaGuardError<
+  'context-overflow' | 'token-out-of-range' | 'cache-full' | 'context-lost' | 'disposed' | 'invalid-argument'
+> {}

@@ -1,0 +1,25 @@
+/** The inference engine: token ids in, logits out. Knows nothing of text or safety. */
+export { LlamaGuardError } from '../kernels/errors.ts';
+export type {
+  Backend,
+  DeviceDescription,
+  KernelChoices,
+  MemoryUse,
+  OnTuning,
+  Tensor,
+  TuneOptions,
+} from './backend.ts';
+export { type LlamaConfig, parameterCount, parseLlamaConfig } from './config.ts';
+export { CpuBackend } from './cpu/backend.ts';
+export { DeviceError, ModelError, SessionError } from './errors.ts';
+export type { Probe } from './forward.ts';
+export { type Context, cacheTokensWithin } from './kv-cache.ts';
+export { Llama, type LlamaOptions, type SequenceInput } from './llama.ts';
+export { type MemoryNeeds, memoryNeeds } from './memory-needs.ts';
+export { PrefixCache, type Reading, type ReadOptions } from './prefix-cache.ts';
+export { type ByteFile, SafetensorsSource, type TensorSource } from './safetensors/source.ts';
+export type { SamplingOptions } from './sampling.ts';
+export { type GenerateOptions, Session } from './session.ts';
+export { WebGpuBackend } from './webgpu/backend.ts';
+export { type OpenWebGpuOptions, openWebGpuDevice } from './webgpu/open.ts';
+export type { OnProgress, WeightDType } from './weights.ts';

@@ -1,0 +1,83 @@
+import { weightDTypes } from '../kernels/contract.ts';
+import { activationBytes } from './activations.ts';
+import type { Backend } from './backend.ts';
+import type { LlamaConfig } from './config.ts';
+import { DeviceError, SessionError } from './errors.ts';
+import { formatBytes } from './format.ts';
+import { bytesPerToken } from './kv-cache.ts';
+import { pickBytes } from './picks.ts';
+import { type WeightDType, weightBytes } from './weights.ts';
+
+/** What the memory of a model on a device depends on beside its weights. */
+export interface Sizes {
+  /** Tokens that the key-value cache holds, for all contexts together; by default two whole contexts. */
+  readonly cacheTokens: number;
+  /** The longest context served; by default the model's own limit, at most 8,192. */
+  readonly contextLength: number;
+  /** Tokens that one pass takes at most; what exceeds it is read in several. Default 512. */
+  readonly passTokens: number;
+}
+
+/** Bytes that a model takes on a device, by what they are for. */
+export interface MemoryNeeds {
+  readonly weights: number;
+  readonly cache: number;
+  readonly activations: number;
+  readonly total: number;
+}
+
+const longestDefaultContext = 8192;
+
+/** @throws SessionError `invalid-argument` */
+export function sizesOf(config: LlamaConfig, options: Partial<Sizes>): Sizes {
+  const contextLength = Math.min(options.contextLength ?? longestDefaultContext, config.maxPositionEmbeddings);
+  const { cacheTokens = 2 * contextLength, passTokens = Math.min(512, contextLength) } = options;
+  for (const [name, value] of Object.entries({ contextLength, cacheTokens, passTokens })) {
+    if (!(Number.isInteger(value) && value > 0)) {
+      throw new SessionError('invalid-argument', `'${name}' must be a positive whole number, but is ${value}.`);
+    }
+  }
+  return { contextLength, cacheTokens, passTokens };
+}
+
+/** What `Llama.load` with these options takes on a device. */
+export function memoryNeeds(
+  config: LlamaConfig,
+  options: Partial<Sizes> & { readonly dtype: WeightDType },
+): MemoryNeeds {
+  const { contextLength, cacheTokens, passTokens } = sizesOf(config, options);
+  const weights = weightBytes(config, options.dtype);
+  const cache = cacheTokens * bytesPerToken(config);
+  const activations = activationBytes(config, passTokens) + contextLength * config.headDim * 4 + pickBytes;
+  return { weights, cache, activations, total: weights + cache + activations };
+}
+
+/** What to do about each consumer of device memory. */
+const remedies = {
+  weights: { name: 'weights', remedy: 'a smaller dtype' },
+  cache: { name: 'key-value cache', remedy: 'a smaller key-value cache' },
+  activations: { name: 'activations', remedy: 'shorter passes' },
+} as const;
+
+/** @throws DeviceError `out-of-memory` that names the consumers, the largest first, and a dtype in which the model fits */
+export function assertFits(
+  backend: Backend,
+  config: LlamaConfig,
+  options: Partial<Sizes> & { readonly dtype: WeightDType },
+): void {
+  const needs = memoryNeeds(config, options);
+  if (needs.total <= backend.memoryBudget) return;
+  const narrower = weightDTypes
+    .slice(weightDTypes.indexOf(options.dtype) + 1)
+    .map((dtype) => ({ dtype, total: memoryNeeds(config, { ...options, dtype }).total }));
+  const fitting = narrower.find(({ total }) => total <= backend.memoryBudget);
+  const advice = fitting ? ` As ${fitting.dtype} it needs ${formatBytes(fitting.total)}.` : '';
+  const largestFirst = (['weights', 'cache', 'activations'] as const).toSorted((a, b) => needs[b] - needs[a]);
+  const [first, second] = largestFirst.map((part) => remedies[part].remedy);
+  throw new DeviceError(
+    'out-of-memory',
+    `The model needs ${formatBytes(needs.total)} (` +
+      `${largestFirst.map((part) => `${remedies[part].name} ${formatBytes(needs[part])}`).join(', ')}), but there is ` +
+      `${formatBytes(backend.memoryBudget)}.${advice} Use ${first}, ${second} or another device.`,
+  );
+}

@@ -1,0 +1,206 @@
+import { type FileHandle, open, readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type LlamaConfig, parseLlamaConfig } from '../config.ts';
+import { ModelError } from '../errors.ts';
+import { isObject, parseJson, quote } from '../json.ts';
+import { checkTensors } from '../safetensors/check.ts';
+import type { FloatDType } from '../safetensors/convert.ts';
+import { type ByteFile, SafetensorsSource, type TensorSource } from '../safetensors/source.ts';
+
+/** A Hugging Face model folder whose configuration and weights were found to fit each other. Disposing it closes its files. */
+export interface ModelFolder extends AsyncDisposable {
+  readonly folder: string;
+  readonly config: LlamaConfig;
+  readonly source: TensorSource;
+  /** Every file of the folder, those that the engine does not read too, by name. */
+  readonly files: readonly { readonly name: string; readonly bytes: number }[];
+  /** The dtypes that the model's weights are stored in, widest first. */
+  readonly storedDTypes: readonly FloatDType[];
+}
+
+const configName = 'config.json';
+const singleName = 'model.safetensors';
+const indexName = 'model.safetensors.index.json';
+const maxConfigBytes = 1024 * 1024;
+const maxIndexBytes = 64 * 1024 * 1024;
+const maxJsonDepth = 32;
+
+/** Weights in forms that are not read, and how to get to safetensors from there. */
+const otherForms: readonly { readonly pattern: RegExp; readonly advice: string }[] = [
+  {
+    pattern: /^pytorch_model.*\.bin$/,
+    advice:
+      'PyTorch pickles are not read, since loading one runs code. Convert with transformers: ' +
+      '`AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR)`.',
+  },
+  {
+    pattern: /^consolidated\..*\.pth$/,
+    advice: 'These are the weights as Meta first released them. Take the "-hf" edition of the model.',
+  },
+  { pattern: /\.gguf$/, advice: 'GGUF is not read. Take the Hugging Face folder that it was made from.' },
+];
+
+/**
+ * Opens a Hugging Face model folder: `config.json` with `model.safetensors`, or with the shards that
+ * `model.safetensors.index.json` names. Reads the headers alone; the weights stream from `source` later.
+ *
+ * A model folder may come from a stranger: shards are taken from the folder itself and nowhere else. Symbolic links are
+ * followed, because the Hugging Face cache consists of them.
+ *
+ * @throws ModelError `model-not-found` where something is not there or no JSON, with what to do about it;
+ *   `config-invalid`, `architecture-unsupported`, `safetensors-invalid`, `tensor-missing`, `tensor-mismatch` or
+ *   `dtype-unsupported` where it is there but cannot be used
+ */
+export async function openModelFolder(folder: string): Promise<ModelFolder> {
+  const files = await listFiles(folder);
+  const sizes = new Map(files.map(({ name, bytes }) => [name, bytes]));
+  const json = await readConfig(folder, sizes);
+  const config = parseLlamaConfig(json, join(folder, configName));
+  const source = await openWeights(folder, sizes);
+  try {
+    const storedDTypes = checkTensors(config, source.tensors);
+    return { folder, config, source, files, storedDTypes, [Symbol.asyncDispose]: () => source[Symbol.asyncDispose]() };
+  } catch (error) {
+    await source[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+async function listFiles(folder: string): Promise<{ name: string; bytes: number }[]> {
+  let names: string[];
+  try {
+    names = await readdir(folder);
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code;
+    const reason =
+      code === 'ENOENT'
+        ? 'there is no such folder'
+        : code === 'ENOTDIR'
+          ? 'it is a file; give the folder that it is in'
+          : `it cannot be read (${code})`;
+    throw notFound(`${folder}: a model folder must hold ${configName} and ${singleName}, but ${reason}.`, { cause });
+  }
+  const files: { name: string; bytes: number }[] = [];
+  for (const name of names.sort()) {
+    // Follows links. A dangling one is not there; a pipe or a device would never end.
+    const found = await stat(join(folder, name)).catch(() => undefined);
+    if (found?.isFile()) files.push({ name, bytes: found.size });
+  }
+  return files;
+}
+
+async function readConfig(folder: string, sizes: ReadonlyMap<string, number>): Promise<unknown> {
+  if (!sizes.has(configName)) {
+    const advice = adviceOnOtherForms(sizes) ?? 'Give the folder that the model was downloaded to.';
+    throw notFound(`${folder}: a model folder must hold ${configName}, but this one has none. ${advice}`);
+  }
+  try {
+    return await readJson(folder, configName, sizes.get(configName)!, maxConfigBytes);
+  } catch (cause) {
+    throw notFound(`${join(folder, configName)}: ${reasonOf(cause)}. Download it again.`, { cause });
+  }
+}
+
+/** Opens the single weights file, which wins where both are there as it does in transformers, or the shards. */
+async function openWeights(folder: string, sizes: ReadonlyMap<string, number>): Promise<SafetensorsSource> {
+  if (sizes.has(singleName)) return SafetensorsSource.open(await openFiles(folder, [singleName]));
+  if (!sizes.has(indexName)) {
+    const advice = adviceOnOtherForms(sizes) ?? 'Download the weights too.';
+    throw notFound(`${folder}: a model folder must hold ${singleName} or ${indexName}, but has neither. ${advice}`);
+  }
+  const weightMap = await readWeightMap(folder, sizes);
+  const shards = [...new Set(weightMap.values())];
+  const absent = shards.filter((shard) => !sizes.has(shard));
+  if (absent.length > 0) {
+    throw notFound(
+      `${folder}: ${indexName} names ${shards.length} shards, but ${absent.length} of them are not there, ` +
+        `${quote(absent[0])} first. Download them again.`,
+    );
+  }
+  const source = await SafetensorsSource.open(await openFiles(folder, shards));
+  for (const [tensor, shard] of weightMap) {
+    const actual = source.fileOf(tensor);
+    if (actual === join(folder, shard)) continue;
+    await source[Symbol.asyncDispose]();
+    throw new ModelError(
+      'safetensors-invalid',
+      `${join(folder, indexName)}: tensor ${quote(tensor)} must be in ${shard}, but is ${actual ? `in ${actual}` : 'not there'}.`,
+    );
+  }
+  return source;
+}
+
+/** The shard of each tensor. */
+async function readWeightMap(folder: string, sizes: ReadonlyMap<string, number>): Promise<Map<string, string>> {
+  const invalid = (message: string, options?: ErrorOptions) =>
+    new ModelError('safetensors-invalid', `${join(folder, indexName)}: ${message}.`, options);
+  let index: unknown;
+  try {
+    index = await readJson(folder, indexName, sizes.get(indexName)!, maxIndexBytes);
+  } catch (cause) {
+    throw invalid(reasonOf(cause), { cause });
+  }
+  const weightMap = isObject(index) ? index.weight_map : undefined;
+  if (!isObject(weightMap)) throw invalid(`'weight_map' must be an object, but is ${quote(weightMap)}`);
+  const shards = new Map<string, string>();
+  for (const [tensor, shard] of Object.entries(weightMap)) {
+    // Separators of any system, `..` and drive letters would lead out of the folder.
+    if (typeof shard !== 'string' || !/^[^/\\:\0]+\.safetensors$/.test(shard)) {
+      throw invalid(`tensor ${quote(tensor)} must be in a .safetensors file of this folder, but is in ${quote(shard)}`);
+    }
+    shards.set(tensor, shard);
+  }
+  return shards;
+}
+
+async function readJson(folder: string, name: string, bytes: number, maxBytes: number): Promise<unknown> {
+  if (bytes > maxBytes) throw new RangeError(`it must be at most ${maxBytes} bytes, but has ${bytes}`);
+  return parseJson(await readFile(join(folder, name)), maxJsonDepth);
+}
+
+async function openFiles(folder: string, names: readonly string[]): Promise<ByteFile[]> {
+  const files: ByteFile[] = [];
+  try {
+    for (const name of names) files.push(await openFile(join(folder, name)));
+    return files;
+  } catch (error) {
+    await Promise.allSettled(files.map((file) => file.close()));
+    throw error;
+  }
+}
+
+async function openFile(path: string): Promise<ByteFile> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(path);
+    const { size } = await handle.stat();
+    const opened = handle;
+    return {
+      name: path,
+      size,
+      read: async (target, position) => (await opened.read(target, 0, target.length, position)).bytesRead,
+      close: () => opened.close(),
+    };
+  } catch (cause) {
+    await handle?.close();
+    throw notFound(`${path}: it cannot be opened (${reasonOf(cause)}). May this process read it?`, { cause });
+  }
+}
+
+function adviceOnOtherForms(sizes: ReadonlyMap<string, number>): string | undefined {
+  for (const { pattern, advice } of otherForms) {
+    const found = [...sizes.keys()].find((name) => pattern.test(name));
+    if (found) return `It has ${quote(found)}. ${advice}`;
+  }
+  const stray = [...sizes.keys()].find((name) => name.endsWith('.safetensors') && name !== singleName);
+  return stray && `It has ${quote(stray)}: a single file must be called ${singleName}, shards need ${indexName}.`;
+}
+
+function reasonOf(cause: unknown): string {
+  const message = cause instanceof Error ? cause.message : String(cause);
+  return cause instanceof SyntaxError ? `it must be JSON, but ${message}` : message;
+}
+
+function notFound(message: string, options?: ErrorOptions): ModelError {
+  return new ModelError('model-not-found', message, options);
+}

@@ -1,0 +1,154 @@
+import { SessionError } from './errors.ts';
+import type { Context } from './kv-cache.ts';
+import type { Llama, SequenceInput } from './llama.ts';
+import { PrefixTree } from './prefix-tree.ts';
+
+export interface ReadOptions {
+  /** Slots to keep free for what is appended to forks of the prompt's context while the reading is open. */
+  readonly headroom?: number | undefined;
+  /** Makes a prompt that waits give up as soon as another one is done; what the device has begun is finished. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A prompt that was read. It keeps its part of the cache until it is disposed, forks of its context before it. */
+export interface Reading extends Disposable {
+  /** The whole prompt. */
+  readonly context: Context;
+  /** What was asked for after the last token. */
+  readonly row: Float32Array;
+  /** Tokens at its beginning that were there already. */
+  readonly cached: number;
+}
+
+interface Request {
+  readonly ids: readonly number[];
+  readonly headroom: number;
+  readonly signal: AbortSignal | undefined;
+  readonly compute: (input: SequenceInput) => Promise<Float32Array[][]>;
+  readonly resolve: (reading: Reading) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * Reads prompts, and of each computes only what no earlier one begins with.
+ *
+ * Prompts are kept, found by their ids, until somebody needs their slots. A prompt is begun once there is room for all
+ * that is new in it and for its headroom, besides that of the prompts that are being read; those that must wait are
+ * served in the order in which they came, so each that fits alone gets its turn. Prompts begun in one turn of the event
+ * loop go through the model together, and what they share goes through once.
+ */
+export class PrefixCache implements Disposable {
+  readonly #llama: Llama;
+  readonly #tree: PrefixTree;
+  readonly #shortage: Disposable;
+  readonly #waiting: Request[] = [];
+  /** Readings that are open. */
+  #open = 0;
+  /** Slots kept free for them. */
+  #headroom = 0;
+
+  constructor(llama: Llama) {
+    this.#llama = llama;
+    this.#tree = new PrefixTree(llama.createContext());
+    this.#shortage = llama.onShortage((slots) => this.#tree.shrink(slots));
+  }
+
+  /**
+   * Reads a prompt and returns the logits after its last token.
+   * @throws SessionError `cache-full` where the prompt and its headroom exceed what the cache can free, and what
+   * `Llama.logits` throws; the signal's reason
+   */
+  logits(ids: readonly number[], options: ReadOptions = {}): Promise<Reading> {
+    return this.#read(ids, options, (input) => this.#llama.logits([input]));
+  }
+
+  /** The same, but returns the log-probabilities of the tokens `picks` alone. */
+  logProbabilities(ids: readonly number[], picks: readonly number[], options: ReadOptions = {}): Promise<Reading> {
+    return this.#read(ids, options, (input) => this.#llama.logProbabilities([input], picks));
+  }
+
+  /** Drops all prompts; those that wait are refused. */
+  [Symbol.dispose](): void {
+    for (const { reject } of this.#waiting.splice(0)) {
+      reject(new SessionError('disposed', 'The cache of prompts was disposed.'));
+    }
+    this.#shortage[Symbol.dispose]();
+    this.#tree[Symbol.dispose]();
+  }
+
+  async #read(
+    ids: readonly number[],
+    { headroom = 0, signal }: ReadOptions,
+    compute: Request['compute'],
+  ): Promise<Reading> {
+    signal?.throwIfAborted();
+    if (ids.length === 0) throw new SessionError('invalid-argument', 'A prompt needs one token or more.');
+    return new Promise<Reading>((resolve, reject) => {
+      this.#waiting.push({ ids, headroom, signal, compute, resolve, reject });
+      if (this.#waiting.length === 1) this.#serve();
+    });
+  }
+
+  /** Begins as many as there is room for. */
+  #serve(): void {
+    const aborted = this.#waiting.filter(({ signal }) => signal?.aborted);
+    for (const request of aborted) {
+      this.#waiting.splice(this.#waiting.indexOf(request), 1);
+      request.reject(request.signal!.reason);
+    }
+    while (this.#waiting.length > 0 && this.#begin(this.#waiting[0]!)) this.#waiting.shift();
+  }
+
+  /** Whether the request need not wait any longer: it was begun, or can never be. */
+  #begin(request: Request): boolean {
+    const { ids, headroom, compute, resolve, reject } = request;
+    const llama = this.#llama;
+    // The last token always goes through the model, since what comes after it is wanted.
+    const { node, length } = this.#tree.find(ids, ids.length - 1);
+    const fresh = ids.length - length;
+    const room = llama.freeCacheTokens + this.#tree.evictable - this.#tree.evictableOn(node) - this.#headroom;
+    if (room < fresh + headroom) {
+      if (this.#open > 0) return false;
+      reject(cacheFull(ids.length, headroom, room + length));
+      return true;
+    }
+    this.#tree.enter(node);
+    this.#tree.reuse(node);
+    const context = node.context.fork();
+    const rows = compute({ context, ids: ids.slice(length), wanted: [fresh - 1] });
+    // Known from here on, so that the next prompt builds on it while it is computed; not where it was refused.
+    const isNew = fresh > 1 && context.length === ids.length;
+    const leaf = isNew ? this.#tree.insert(node, ids.slice(length, -1), context.fork(ids.length - 1)) : node;
+    this.#tree.enter(leaf);
+    this.#tree.leave(node);
+    this.#open++;
+    this.#headroom += headroom;
+
+    let isOpen = true;
+    const close = () => {
+      if (!isOpen) return;
+      isOpen = false;
+      context[Symbol.dispose]();
+      this.#tree.leave(leaf);
+      this.#open--;
+      this.#headroom -= headroom;
+      this.#serve();
+    };
+    rows.then(
+      ([own]) => resolve({ context, row: own![0]!, cached: length, [Symbol.dispose]: close }),
+      (error) => {
+        close();
+        reject(error);
+      },
+    );
+    return true;
+  }
+}
+
+function cacheFull(tokens: number, headroom: number, room: number): SessionError {
+  return new SessionError(
+    'cache-full',
+    `A prompt of ${tokens} tokens and ${headroom} more to follow need room in the key-value cache, but only ${room} can ` +
+      'be freed. Dispose sessions that are no longer needed or load the model with a larger cache.',
+  );
+}

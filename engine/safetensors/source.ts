@@ -1,0 +1,189 @@
+import { ModelError, SessionError } from '../errors.ts';
+import { quote } from '../json.ts';
+import { bitsPerElement, lengthBytes, parseHeader, readDataStart, type TensorInfo } from './header.ts';
+
+export const defaultChunkBytes = 4 * 1024 * 1024;
+
+export interface ReadOptions {
+  /** Checked before each chunk; reading then throws the signal's reason. */
+  readonly signal?: AbortSignal;
+  /** Bytes of every chunk but the last; 4 MiB by default, rounded down to whole elements and at least one. */
+  readonly chunkBytes?: number;
+}
+
+/** Where the engine takes a model's weights from: files on a disk, or what a page fetches. */
+export interface TensorSource extends AsyncDisposable {
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+  /** Bytes of all tensors together. */
+  readonly totalBytes: number;
+  /**
+   * The tensor's bytes as they are stored, in order, each chunk a multiple of the element's size; none if it is empty.
+   *
+   * A chunk belongs to the source and is overwritten later: it is valid until the next one is asked for or the loop is
+   * left. Several tensors may be read at the same time.
+   */
+  read(name: string, options?: ReadOptions): AsyncIterable<Uint8Array>;
+}
+
+/** A file that can be read at any position: a `FileHandle`, a `Blob`, ranges of a URL. */
+export interface ByteFile {
+  /** What messages call it. */
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Fills `target` from `position` as far as it can, and says how many bytes came: 0 only where the file has ended. */
+  read(target: Uint8Array, position: number): Promise<number>;
+  close(): Promise<void>;
+}
+
+/**
+ * The tensors of one or several safetensors files.
+ *
+ * While a caller works on a chunk, the next is being read: each `read` under way holds two chunks of host memory, and
+ * their buffers serve the following tensors.
+ */
+export class SafetensorsSource implements TensorSource {
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+  readonly totalBytes: number;
+  readonly #files: readonly ByteFile[];
+  readonly #fileOf: ReadonlyMap<string, ByteFile>;
+  readonly #spare: Uint8Array[] = [];
+  #closed: Promise<unknown> | undefined;
+
+  private constructor(
+    files: readonly ByteFile[],
+    tensors: ReadonlyMap<string, TensorInfo>,
+    fileOf: Map<string, ByteFile>,
+  ) {
+    this.#files = files;
+    this.#fileOf = fileOf;
+    this.tensors = tensors;
+    this.totalBytes = [...tensors.values()].reduce((sum, { begin, end }) => sum + end - begin, 0);
+  }
+
+  /**
+   * Reads the headers of `files` and takes them over: disposing the source closes them, and so does a failure here.
+   *
+   * @throws ModelError `safetensors-invalid` for a malformed file or a tensor that two of them hold
+   */
+  static async open(files: readonly ByteFile[]): Promise<SafetensorsSource> {
+    try {
+      const tensors = new Map<string, TensorInfo>();
+      const fileOf = new Map<string, ByteFile>();
+      for (const file of files) {
+        for (const [name, info] of await readHeader(file)) {
+          const other = fileOf.get(name);
+          if (other) {
+            const message = `tensor ${quote(name)} must be in one file, but is in ${other.name} and ${file.name}.`;
+            throw new ModelError('safetensors-invalid', message);
+          }
+          tensors.set(name, info);
+          fileOf.set(name, file);
+        }
+      }
+      return new SafetensorsSource(files, tensors, fileOf);
+    } catch (error) {
+      await closeAll(files);
+      throw error;
+    }
+  }
+
+  /** The name of the file that holds a tensor. */
+  fileOf(tensor: string): string | undefined {
+    return this.#fileOf.get(tensor)?.name;
+  }
+
+  /**
+   * @throws ModelError `tensor-missing` for a name that is not in `tensors`; `safetensors-invalid` where the file has
+   *   become shorter since it was opened or cannot be read
+   * @throws SessionError `disposed`; `invalid-argument` for `chunkBytes` that are no positive number
+   */
+  async *read(name: string, options: ReadOptions = {}): AsyncGenerator<Uint8Array, void, void> {
+    const { signal, chunkBytes = defaultChunkBytes } = options;
+    const info = this.tensors.get(name);
+    const file = this.#fileOf.get(name);
+    if (!info || !file) throw new ModelError('tensor-missing', `the model has no tensor ${quote(name)}.`);
+    if (!(chunkBytes >= 1)) {
+      throw new SessionError('invalid-argument', `chunkBytes must be 1 or more, but is ${chunkBytes}.`);
+    }
+    const elementBytes = Math.ceil(bitsPerElement[info.dtype] / 8);
+    const wholeElements = Math.max(elementBytes, chunkBytes - (chunkBytes % elementBytes));
+    const bufferBytes = Math.min(Math.floor(wholeElements), info.end - info.begin);
+
+    // Two buffers in turn: one is in the caller's hands, the other is being filled.
+    const buffers: Uint8Array[] = [];
+    let position = info.begin;
+    let turn = 0;
+    const readNext = (): Promise<Uint8Array> | undefined => {
+      if (position === info.end) return undefined;
+      if (this.#closed) throw new SessionError('disposed', `${file.name} was closed while ${quote(name)} was read.`);
+      signal?.throwIfAborted();
+      buffers[turn] ??= this.#takeBuffer(bufferBytes);
+      const chunk = buffers[turn]!.subarray(0, Math.min(bufferBytes, info.end - position));
+      const filled = readFully(file, chunk, position, `tensor ${quote(name)}`);
+      // Awaited a chunk later; until then a failure must not count as unhandled.
+      filled.catch(() => {});
+      position += chunk.length;
+      turn = 1 - turn;
+      return filled;
+    };
+
+    let ahead: Promise<Uint8Array> | undefined;
+    try {
+      ahead = readNext();
+      while (ahead) {
+        const chunk: Uint8Array = await ahead;
+        ahead = readNext();
+        yield chunk;
+      }
+    } finally {
+      // A buffer that is still being filled must not go to another reader.
+      await ahead?.catch(() => {});
+      this.#spare.push(...buffers);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed ??= closeAll(this.#files);
+    await this.#closed;
+  }
+
+  #takeBuffer(bytes: number): Uint8Array {
+    const spare = this.#spare.pop();
+    return spare && spare.length >= bytes ? spare : new Uint8Array(bytes);
+  }
+}
+
+async function readHeader(file: ByteFile): Promise<ReadonlyMap<string, TensorInfo>> {
+  const start = await readFully(file, new Uint8Array(Math.min(lengthBytes, file.size)), 0, 'the header');
+  const dataStart = readDataStart(start, file.size, file.name);
+  const header = await readFully(file, new Uint8Array(dataStart), 0, 'the header');
+  return parseHeader(header, file.size, file.name).tensors;
+}
+
+/** Fills `target` from `position`, in as many reads as the file takes. */
+async function readFully(file: ByteFile, target: Uint8Array, position: number, what: string): Promise<Uint8Array> {
+  let done = 0;
+  while (done < target.length) {
+    const at = position + done;
+    let count: number;
+    try {
+      count = await file.read(target.subarray(done), at);
+    } catch (cause) {
+      throw new ModelError('safetensors-invalid', `${file.name}: reading ${what} at byte ${at} failed.`, { cause });
+    }
+    if (count === 0) {
+      throw new ModelError(
+        'safetensors-invalid',
+        `${file.name}: it ended at byte ${at} while ${what} was read, but had ${file.size} bytes when it was opened.`,
+      );
+    }
+    done += count;
+  }
+  return target;
+}
+
+async function closeAll(files: readonly ByteFile[]): Promise<void> {
+  // One that fails to close must not keep the others open.
+  await Promise.allSettled(files.map((file) => file.close()));
+}

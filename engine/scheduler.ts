@@ -1,0 +1,239 @@
+import { batchLimits, type SequencePart } from './batch.ts';
+import { SessionError } from './errors.ts';
+import type { Probe } from './forward.ts';
+import { contextLost, type KeyValueCache } from './kv-cache.ts';
+
+/** New tokens of a context whose slots are taken; `wanted` ascends. */
+export interface PlacedSequence extends SequencePart {
+  /** Keeps the slots until the tokens are handed to the device. */
+  readonly hold: Disposable;
+}
+
+/** What is wanted of a request's rows: log-probabilities of the tokens `picks`, else the logits. */
+export interface Wish {
+  readonly picks?: readonly number[] | undefined;
+  /** Looks inside the passes of this request, which nothing else then shares. */
+  readonly probe?: Probe | undefined;
+}
+
+/** Tokens that go through the model at once. Parts that want logits come before those that want log-probabilities. */
+export interface Pass {
+  readonly parts: readonly (SequencePart & Pick<Wish, 'picks'>)[];
+  readonly probe?: Probe | undefined;
+}
+
+/** The wanted rows of a pass, a promise for each part; resolves to none where the part wants none. */
+export type PassResults = readonly Promise<readonly Float32Array[]>[];
+
+interface Request extends Wish {
+  /** Sequences of which some tokens still wait. */
+  waiting: number;
+  /** Parts that are on the device. */
+  underWay: number;
+  readonly rows: readonly Float32Array[][];
+  readonly resolve: (rows: Float32Array[][]) => void;
+  readonly reject: (error: unknown) => void;
+  failed: boolean;
+}
+
+interface WaitingSequence {
+  readonly request: Request;
+  readonly index: number;
+  readonly sequence: PlacedSequence;
+  /** Tokens that went into passes already. */
+  done: number;
+}
+
+interface Part extends SequencePart {
+  readonly waiting: WaitingSequence;
+  readonly picks: Wish['picks'];
+  /** Which of the sequence's wanted rows is its first. */
+  readonly firstWanted: number;
+}
+
+/**
+ * Packs whatever is asked of the device, by whomever, into passes.
+ *
+ * Requests wait in the order in which they came while a pass is under way; what waits then goes into the next ones
+ * together, split where it exceeds a pass. A second pass is started while one is under way only if it is full, since it
+ * could not become a better one by waiting: so the device does not idle between passes, and requests still gather.
+ *
+ * A pass that fails rejects the requests in it and those that build on their tokens; others go on.
+ */
+export class Scheduler {
+  readonly #cache: KeyValueCache;
+  readonly #passTokens: number;
+  readonly #run: (pass: Pass) => PassResults;
+  /** In the order of the requests, which is the order in which tokens may build on each other. */
+  readonly #queue: WaitingSequence[] = [];
+  #underWay = 0;
+  #pumping = false;
+
+  /** @param run queues a pass on the device before it returns; throws where it cannot */
+  constructor(cache: KeyValueCache, passTokens: number, run: (pass: Pass) => PassResults) {
+    this.#cache = cache;
+    this.#passTokens = passTokens;
+    this.#run = run;
+  }
+
+  /** Resolves to the wanted rows, sequence by sequence, once all of the tokens went through the model. */
+  submit(sequences: readonly PlacedSequence[], wish: Wish): Promise<Float32Array[][]> {
+    return new Promise((resolve, reject) => {
+      const rows: Float32Array[][] = sequences.map(() => []);
+      const request = { ...wish, waiting: 0, underWay: 0, rows, resolve, reject, failed: false };
+      for (const [index, sequence] of sequences.entries()) {
+        if (sequence.ids.length === 0) {
+          sequence.hold[Symbol.dispose]();
+          continue;
+        }
+        request.waiting++;
+        this.#queue.push({ request, index, sequence, done: 0 });
+      }
+      if (request.waiting === 0) resolve(rows);
+      this.#pumpSoon();
+    });
+  }
+
+  /** Lets callers that are about to ask in the same turn of the event loop ask first. */
+  #pumpSoon(): void {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    queueMicrotask(() => {
+      this.#pumping = false;
+      while (this.#queue.length > 0 && (this.#underWay === 0 || (this.#underWay === 1 && this.#fillsPass()))) {
+        this.#start(this.#take());
+      }
+    });
+  }
+
+  #fillsPass(): boolean {
+    let tokens = 0;
+    let wanted = 0;
+    for (const [count, { sequence, done }] of this.#queue.entries()) {
+      tokens += sequence.ids.length - done;
+      wanted += sequence.wanted.length;
+      if (tokens >= this.#passTokens || wanted >= batchLimits.wanted || count + 1 >= batchLimits.sequences) return true;
+    }
+    return false;
+  }
+
+  /** The next pass: from the head of the queue, as much as keeps every limit. */
+  #take(): Part[] {
+    const parts: Part[] = [];
+    let tokens = 0;
+    let wanted = 0;
+    let spans = 0;
+    while (this.#queue.length > 0) {
+      const waiting = this.#queue[0]!;
+      const { request, sequence, done } = waiting;
+      if (this.#cache.holdsLost(before(sequence))) {
+        this.#fail(request, contextLost());
+        continue;
+      }
+      const head = parts[0]?.waiting.request;
+      if (head && head !== request && (head.probe || request.probe)) break;
+      const asked = sequence.wanted.filter((index) => index >= done);
+      const roomForRows = asked[batchLimits.wanted - wanted] ?? sequence.ids.length;
+      const end = Math.min(sequence.ids.length, done + this.#passTokens - tokens, roomForRows);
+      const full = end <= done || parts.length === batchLimits.sequences;
+      if (full || spans + sequence.spans.length > batchLimits.spans) {
+        if (parts.length > 0) break;
+        this.#fail(request, tooScattered(sequence.spans.length));
+        continue;
+      }
+      parts.push({
+        waiting,
+        picks: request.picks,
+        ids: sequence.ids.slice(done, end),
+        firstPosition: sequence.firstPosition + done,
+        slots: sequence.slots.subarray(done, end),
+        spans: sequence.spans,
+        wanted: asked.filter((index) => index < end).map((index) => index - done),
+        firstWanted: sequence.wanted.length - asked.length,
+      });
+      tokens += end - done;
+      wanted += parts.at(-1)!.wanted.length;
+      spans += sequence.spans.length;
+      waiting.done = end;
+      request.underWay++;
+      if (end === sequence.ids.length) {
+        this.#queue.shift();
+        request.waiting--;
+      }
+    }
+    return parts.sort((a, b) => Number(a.picks !== undefined) - Number(b.picks !== undefined));
+  }
+
+  #start(parts: readonly Part[]): void {
+    if (parts.length === 0) return;
+    const { probe } = parts[0]!.waiting.request;
+    let results: PassResults;
+    try {
+      results = this.#run({ parts, probe });
+    } catch (error) {
+      for (const part of parts) {
+        this.#cache.lose(part.slots);
+        this.#fail(part.waiting.request, error);
+      }
+      this.#release(parts);
+      return;
+    }
+    this.#release(parts);
+    this.#underWay++;
+    const settled = parts.map(({ waiting: { request, index }, firstWanted }, i) =>
+      results[i]!.then(
+        (rows) => {
+          rows.forEach((row, n) => {
+            request.rows[index]![firstWanted + n] = row;
+          });
+          request.underWay--;
+          if (request.waiting === 0 && request.underWay === 0) request.resolve([...request.rows]);
+        },
+        (error) => this.#fail(request, error),
+      ),
+    );
+    void Promise.all(settled).then(() => {
+      this.#underWay--;
+      this.#pumpSoon();
+    });
+  }
+
+  /** Tokens that were handed to the device need their slots no longer: what is written there next comes after them. */
+  #release(parts: readonly Part[]): void {
+    for (const { waiting } of parts) {
+      if (waiting.done === waiting.sequence.ids.length) waiting.sequence.hold[Symbol.dispose]();
+    }
+  }
+
+  /** Rejects a request and drops what of it still waits. */
+  #fail(request: Request, error: unknown): void {
+    if (request.failed) return;
+    request.failed = true;
+    request.reject(error);
+    for (let i = this.#queue.length - 1; i >= 0; i--) {
+      const { request: other, sequence, done } = this.#queue[i]!;
+      if (other !== request) continue;
+      this.#queue.splice(i, 1);
+      this.#cache.lose(sequence.slots.subarray(done));
+      sequence.hold[Symbol.dispose]();
+    }
+  }
+}
+
+/** The runs of the tokens that come before a sequence's new ones. */
+function before({ spans, firstPosition }: PlacedSequence): { firstSlot: number; length: number }[] {
+  let left = firstPosition;
+  return spans.map(([firstSlot, length]) => {
+    const inside = Math.min(length, left);
+    left -= inside;
+    return { firstSlot, length: inside };
+  });
+}
+
+function tooScattered(spans: number): SessionError {
+  return new SessionError(
+    'cache-full',
+    `A context lies in ${spans} pieces of the key-value cache, but a pass takes ${batchLimits.spans}. Dispose sessions ` +
+      'that are no longer needed or load the model with a larger cache.',
+  );
+}

@@ -1,0 +1,406 @@
+import {
+  type AnyOperation,
+  type DType,
+  type HostArray,
+  type Operation,
+  resolve,
+  resolveScalars,
+  type ScalarArguments,
+  type Scalars,
+  sectionsOf,
+  storedArray,
+  storedBytes,
+  storedElementBytes,
+  type Tensors,
+} from '../../kernels/contract.ts';
+import { ContractError } from '../../kernels/errors.ts';
+import { tileRows } from '../../kernels/matmul/panels.ts';
+import type { WasmFeature } from '../../kernels/wasm/features.ts';
+import {
+  type AnyWasmVariant,
+  assembleModule,
+  chooseWasmVariant,
+  parameterBlock,
+  type Scratch,
+  sharedScratchAddress,
+} from '../../kernels/wasm/kernel.ts';
+import type { Backend, DeviceDescription, MemoryUse, Recording, Tensor } from '../backend.ts';
+import { DeviceError } from '../errors.ts';
+import type { LinearMemory } from './memory.ts';
+import { asLinearTensor, LinearTensor } from './tensor.ts';
+import { type Executor, type Program, stageWords } from './threads.ts';
+import { variants } from './variants.ts';
+
+/** Pieces that each thread's share of a stage is taken in, so that one that is held up leaves work to the others. */
+const grains = 4;
+
+/** An operation with everything resolved. */
+interface Call {
+  readonly variant: AnyWasmVariant;
+  readonly scratch: Scratch;
+  /** The number of each stage's kernel, and its units. */
+  readonly stages: readonly { readonly kernel: number; readonly units: number }[];
+  readonly parameters: Uint32Array;
+}
+
+/** What waits for its turn: a program for the threads, or something to be done between two programs. */
+type Task =
+  | { readonly program: Program; readonly done: () => void }
+  | { readonly action: () => void; readonly fail?: (error: unknown) => void };
+
+class LinearRecording implements Recording {
+  readonly operations: number;
+  readonly program: Program;
+  readonly #free: () => void;
+
+  constructor(operations: number, program: Program, free: () => void) {
+    this.operations = operations;
+    this.program = program;
+    this.#free = free;
+  }
+
+  [Symbol.dispose](): void {
+    this.#free();
+  }
+}
+
+export interface WasmBackendOptions {
+  readonly description: DeviceDescription;
+  readonly memory: LinearMemory;
+  readonly memoryBudget: number;
+  readonly executor: Executor;
+  readonly features: ReadonlySet<WasmFeature>;
+}
+
+/**
+ * Runs operations on the processor, as WebAssembly SIMD on threads of their own over one memory. What is asked for is
+ * queued: programs run one after another, and what writes or frees memory waits for the programs before it.
+ */
+export class WasmBackend implements Backend {
+  readonly description: DeviceDescription;
+  readonly memoryBudget: number;
+  readonly features: ReadonlySet<WasmFeature>;
+  readonly #memory: LinearMemory;
+  readonly #executor: Executor;
+  /** Numbers of kernels by what they are made for. */
+  readonly #kernels = new Map<string, number>();
+  #buffersCreated = 0;
+  #scratch: Scratch & { readonly sharedAddress: number; readonly ownAddress: number };
+  /** Takes what is run while a recording is made. */
+  #calls: Call[] | undefined;
+  readonly #tasks: Task[] = [];
+  #running = false;
+  /** Of programs after which nothing was read. */
+  #failure: unknown;
+  #disposed = false;
+
+  constructor(options: WasmBackendOptions) {
+    this.description = options.description;
+    this.memoryBudget = options.memoryBudget;
+    this.features = options.features;
+    this.#memory = options.memory;
+    this.#executor = options.executor;
+    this.#scratch = { shared: 0, own: 0, sharedAddress: 0, ownAddress: 0 };
+  }
+
+  get threads(): number {
+    return this.#executor.threads;
+  }
+
+  get memory(): MemoryUse {
+    const { liveBytes, peakBytes } = this.#memory;
+    return { liveBytes, peakBytes, buffersCreated: this.#buffersCreated, pipelinesCreated: this.#kernels.size };
+  }
+
+  allocate(label: string, dtype: DType, shape: readonly number[]): LinearTensor {
+    this.#assertUsable();
+    const capacity = storedBytes(dtype, shape);
+    const address = this.#allocate(label, capacity);
+    let alive = true;
+    const free = () => {
+      if (alive && !this.#disposed) this.#act(() => this.#memory.free(address));
+      alive = false;
+    };
+    return new LinearTensor(label, dtype, shape, { address, capacity, free });
+  }
+
+  write(tensor: Tensor, data: HostArray): void {
+    const { label, dtype, shape } = tensor;
+    const expected = storedBytes(dtype, shape) / storedElementBytes(dtype);
+    if (data.length > expected || data.BYTES_PER_ELEMENT !== storedElementBytes(dtype)) {
+      throw new ContractError(
+        'shape-mismatch',
+        `'${label}' holds ${expected} elements of ${dtype}; ${data.length} of ${data.BYTES_PER_ELEMENT} bytes came.`,
+      );
+    }
+    this.#write(asLinearTensor(tensor).address, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  }
+
+  writeRows(tensor: Tensor, firstRow: number, sections: readonly Uint8Array[]): void {
+    const { address, dtype, shape } = asLinearTensor(tensor);
+    for (const [i, { offset, rowBytes }] of sectionsOf(dtype, shape).entries()) {
+      this.#write(address + offset + firstRow * rowBytes, sections[i]!);
+    }
+  }
+
+  read(tensor: Tensor): Promise<HostArray> {
+    return this.#after(() => {
+      const { address, bytes, dtype } = asLinearTensor(tensor);
+      const copy = storedArray(dtype, bytes / storedElementBytes(dtype));
+      new Uint8Array(copy.buffer).set(this.#memory.bytes.subarray(address, address + bytes));
+      return copy;
+    });
+  }
+
+  run<T extends Tensors, S extends Scalars>(
+    operation: Operation<T, S>,
+    tensors: Readonly<Record<keyof T, Tensor>>,
+    scalars?: ScalarArguments<S>,
+  ): void {
+    this.#submit(this.#resolve(operation, undefined, tensors, scalars ?? ({} as ScalarArguments<S>)));
+  }
+
+  /** Queues one variant, whatever would be chosen: for tests and benchmarks. */
+  runVariant(
+    variant: AnyWasmVariant,
+    tensors: Readonly<Record<string, Tensor>>,
+    scalars: Readonly<Record<string, number>> = {},
+  ): void {
+    this.#submit(this.#resolve(variant.operation, variant, tensors, scalars));
+  }
+
+  record(task: () => void): LinearRecording {
+    const calls = this.#collect(task);
+    const program = this.#assemble(calls);
+    let alive = true;
+    return new LinearRecording(calls.length, program, () => {
+      if (alive && !this.#disposed) this.#act(() => this.#memory.free(program.address));
+      alive = false;
+    });
+  }
+
+  replay(recording: Recording): void {
+    this.#assertUsable();
+    this.#queue((recording as LinearRecording).program, () => {});
+  }
+
+  async prepare(task: () => void): Promise<void> {
+    this.#collect(task);
+  }
+
+  /** Up to whole tiles of the matrix kernels, which cost the same. */
+  paddedRows(count: number): number {
+    return count < tileRows ? count : Math.ceil(count / tileRows) * tileRows;
+  }
+
+  finish(): Promise<void> {
+    return this.#after(() => {});
+  }
+
+  /** Ends a thread, as if it had died: for tests of what happens then. */
+  loseDevice(): void {
+    this.#executor.interrupt();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#executor.dispose();
+    this.#failAll(disposed());
+    this.#memory.freeAll();
+  }
+
+  #allocate(label: string, bytes: number): number {
+    const address = this.#memory.allocate(label, bytes);
+    this.#buffersCreated++;
+    return address;
+  }
+
+  #resolve<T extends Tensors, S extends Scalars>(
+    operation: Operation<T, S>,
+    asked: AnyWasmVariant | undefined,
+    tensors: Readonly<Record<keyof T, Tensor>>,
+    given: ScalarArguments<S>,
+  ): Call {
+    this.#assertUsable();
+    const dims = resolve(operation, tensors);
+    const scalars = resolveScalars(operation, dims, given);
+    const names = Object.keys(operation.tensors);
+    const dtypes = Object.fromEntries(names.map((name) => [name, tensors[name]!.dtype]));
+    const variant = asked ?? chooseWasmVariant(variants[operation.name] ?? [], dims, dtypes, this.features);
+    const addresses = Object.fromEntries(names.map((name) => [name, asLinearTensor(tensors[name]!).address]));
+    const stages = variant.stages.map((stage, i) => ({
+      kernel: this.#kernelOf(variant, i, variant.specialise(dims), dtypes),
+      units: stage.units(dims, scalars),
+    }));
+    const parameters = parameterBlock(operation as AnyOperation, { ...dims, ...scalars }, addresses);
+    return { variant, scratch: variant.scratch(dims), stages, parameters };
+  }
+
+  #kernelOf(
+    variant: AnyWasmVariant,
+    stage: number,
+    constants: Readonly<Record<string, number>>,
+    dtypes: Readonly<Record<string, DType>>,
+  ): number {
+    const key = JSON.stringify([variant.operation.name, variant.name, stage, constants, dtypes]);
+    const known = this.#kernels.get(key);
+    if (known !== undefined) return known;
+    const target = { constants, dtypes, features: this.features };
+    this.#executor.load(assembleModule(variant, variant.stages[stage]!, target, this.#memory.shared));
+    const number = this.#kernels.size;
+    this.#kernels.set(key, number);
+    return number;
+  }
+
+  #collect(task: () => void): Call[] {
+    const calls: Call[] = [];
+    this.#calls = calls;
+    try {
+      task();
+    } finally {
+      this.#calls = undefined;
+    }
+    return calls;
+  }
+
+  #submit(call: Call): void {
+    if (this.#calls) {
+      this.#calls.push(call);
+      return;
+    }
+    const program = this.#assemble([call], false);
+    this.#queue(program, () => this.#memory.free(program.address));
+  }
+
+  /** Writes calls into memory: the stages, and behind them the parameter blocks. */
+  #assemble(calls: readonly Call[], counted = true): Program {
+    this.#reserveScratch(calls);
+    const stages = calls.flatMap((call) =>
+      call.stages.filter(({ units }) => units > 0).map((stage) => ({ ...stage, parameters: call.parameters })),
+    );
+    const blocks = new Map<Uint32Array, number>();
+    let words = stages.length * stageWords;
+    for (const { parameters } of calls) {
+      blocks.set(parameters, words);
+      words += parameters.length;
+    }
+    const address = counted ? this.#allocate('recording', 4 * words) : this.#memory.allocate('call', 4 * words);
+    const target = new Uint32Array(this.#memory.memory.buffer, address, words);
+    stages.forEach(({ kernel, units, parameters }, i) => {
+      const grain = Math.max(1, Math.floor(units / (this.threads * grains)));
+      target.set([kernel, address + 4 * blocks.get(parameters)!, units, grain, 0], i * stageWords);
+    });
+    for (const [parameters, at] of blocks) target.set(parameters, at);
+    return { address, stages: stages.length };
+  }
+
+  /** Makes the threads' working memory large enough, once what uses the old is done. */
+  #reserveScratch(calls: readonly Call[]): void {
+    const own = Math.max(this.#scratch.own, ...calls.map(({ scratch }) => Math.ceil(scratch.own / 64) * 64));
+    const shared = Math.max(this.#scratch.shared, ...calls.map(({ scratch }) => scratch.shared));
+    if (own === this.#scratch.own && shared === this.#scratch.shared) return;
+    const { sharedAddress, ownAddress } = this.#scratch;
+    const grown = {
+      own,
+      shared,
+      ownAddress: this.#allocate('scratch of the threads', own * this.threads),
+      sharedAddress: this.#allocate('scratch of the stages', shared),
+    };
+    this.#scratch = grown;
+    this.#act(() => {
+      new DataView(this.#memory.memory.buffer).setUint32(sharedScratchAddress, grown.sharedAddress, true);
+      this.#memory.free(ownAddress);
+      this.#memory.free(sharedAddress);
+    });
+  }
+
+  #write(address: number, bytes: Uint8Array): void {
+    this.#assertUsable();
+    const put = (data: Uint8Array) => this.#memory.bytes.set(data, address);
+    if (this.#idle) put(bytes);
+    else {
+      const copy = bytes.slice();
+      this.#act(() => put(copy));
+    }
+  }
+
+  get #idle(): boolean {
+    return !this.#running && this.#tasks.length === 0;
+  }
+
+  #queue(program: Program, done: () => void): void {
+    const first = this.#idle;
+    this.#tasks.push({ program, done });
+    // What is queued until the caller lets go is run together.
+    if (first) queueMicrotask(() => this.#advance());
+  }
+
+  /** Does something once what was queued before is done; at once where nothing is. */
+  #act(action: () => void, fail?: (error: unknown) => void): void {
+    if (this.#idle) action();
+    else this.#tasks.push(fail ? { action, fail } : { action });
+  }
+
+  #after<T>(action: () => T): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const settle = () => {
+        const failure = this.#failure;
+        this.#failure = undefined;
+        if (failure) reject(failure);
+        else resolve(action());
+      };
+      if (this.#disposed) reject(disposed());
+      else this.#act(settle, reject);
+    });
+  }
+
+  /** Goes through the queue as far as it can without waiting. */
+  #advance(): void {
+    if (this.#running || this.#disposed) return;
+    while (this.#tasks[0] && 'action' in this.#tasks[0]) (this.#tasks.shift() as { action(): void }).action();
+    const batch: (Task & { program: Program })[] = [];
+    for (let task = this.#tasks[0]; task && 'program' in task; task = this.#tasks[0]) {
+      // A program counts the units that were taken, so it is in a batch once.
+      if (batch.some(({ program }) => program === (task as { program: Program }).program)) break;
+      batch.push(task);
+      this.#tasks.shift();
+    }
+    if (batch.length === 0) return;
+    this.#running = true;
+    const programs = batch.map(({ program }) => program);
+    this.#executor.run(programs, this.#scratch.ownAddress, this.#scratch.own).then(
+      () => this.#settle(batch, undefined),
+      (error) => this.#settle(batch, error),
+    );
+  }
+
+  #settle(batch: readonly (Task & { program: Program; done?: () => void })[], error: unknown): void {
+    this.#running = false;
+    if (this.#disposed) error ??= disposed();
+    else for (const task of batch) task.done?.();
+    if (error) this.#failAll(error);
+    else this.#advance();
+  }
+
+  /** Nobody may read what programs that did not run would have written; memory is put in order all the same. */
+  #failAll(error: unknown): void {
+    const tasks = this.#tasks.splice(0);
+    let heard = this.#disposed;
+    for (const task of tasks) {
+      if ('program' in task) {
+        if (!this.#disposed) task.done();
+      } else if (task.fail) {
+        task.fail(error);
+        heard = true;
+      } else if (!this.#disposed) task.action();
+    }
+    if (!heard) this.#failure = error;
+  }
+
+  #assertUsable(): void {
+    if (this.#disposed) throw disposed();
+  }
+}
+
+const disposed = () => new DeviceError('device-unavailable', 'This device was disposed; open another.');

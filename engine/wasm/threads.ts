@@ -1,0 +1,216 @@
+import { DeviceError } from '../errors.ts';
+
+/** A thread that runs JavaScript: a worker of Node.js or of a page. */
+export interface Thread {
+  post(message: unknown): void;
+  /** Keeps the process alive, or lets it end, while the thread waits. */
+  hold(busy: boolean): void;
+  terminate(): void;
+}
+
+/** Starts a thread with the text of a classic script, which calls `receive(callback)` and `send(message)`. */
+export type StartThread = (
+  script: string,
+  on: { message(message: unknown): void; failure(reason: string): void },
+) => Thread;
+
+/** Stages of kernels in memory, `stageWords` words each, to be run one after another. */
+export interface Program {
+  readonly address: number;
+  readonly stages: number;
+}
+
+/** The words of a stage: the kernel's number, its parameter block, units, units taken at once, units taken. */
+export const stageWords = 5;
+
+/** Whatever runs programs. */
+export interface Executor {
+  readonly threads: number;
+  /** Makes a kernel known, under the next number. */
+  load(module: Uint8Array<ArrayBuffer>): void;
+  /** Runs programs in order. `scratch` is the memory of the first thread; each further one's begins `scratchBytes` on. */
+  run(programs: readonly Program[], scratch: number, scratchBytes: number): Promise<void>;
+  /** Fails what runs, as if a thread had died. */
+  interrupt(): void;
+  dispose(): void;
+}
+
+type Kernel = (parameters: number, begin: number, end: number, scratch: number) => void;
+
+const instantiate = (module: Uint8Array<ArrayBuffer>, memory: WebAssembly.Memory): Kernel =>
+  new WebAssembly.Instance(new WebAssembly.Module(module), { env: { memory } }).exports.run as unknown as Kernel;
+
+/** Runs everything in the calling thread, where memory cannot be shared: the event loop waits for each program. */
+export class OneThread implements Executor {
+  readonly threads = 1;
+  readonly #memory: WebAssembly.Memory;
+  readonly #kernels: Kernel[] = [];
+
+  constructor(memory: WebAssembly.Memory) {
+    this.#memory = memory;
+  }
+
+  load(module: Uint8Array<ArrayBuffer>): void {
+    this.#kernels.push(instantiate(module, this.#memory));
+  }
+
+  async run(programs: readonly Program[], scratch: number): Promise<void> {
+    const words = new Uint32Array(this.#memory.buffer);
+    try {
+      for (const { address, stages } of programs) {
+        for (let stage = 0; stage < stages; stage++) {
+          const [kernel, parameters, units] = words.subarray(address / 4 + stage * stageWords);
+          this.#kernels[kernel!]!(parameters!, 0, units!, scratch);
+        }
+      }
+    } catch (cause) {
+      throw new DeviceError('device-failure', `A kernel failed: ${cause}.`, { cause });
+    }
+  }
+
+  interrupt(): void {}
+
+  dispose(): void {}
+}
+
+/** Where threads meet, as indices of 32-bit words: how many arrived at the end of a stage, and how many ends there were. */
+const meeting = { arrived: 0, ends: 1 };
+/** How often a thread that waits looks again before it sleeps: some microseconds, as long as stages differ by. */
+const looks = 4000;
+
+/**
+ * What a thread does. It is a text because that is what every platform starts a thread with, without a file of its own.
+ * Units are taken from a common counter, so a thread that is held up takes fewer; at the end of a stage all wait for the
+ * last, since the next stage may read what any of them wrote.
+ */
+const script = /* js */ `
+const own = { memory: undefined, thread: 0, threads: 1, kernels: [] };
+
+receive((message) => {
+  if (message.memory) Object.assign(own, { memory: message.memory, thread: message.thread, threads: message.threads });
+  for (const module of message.modules ?? []) {
+    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(module), { env: { memory: own.memory } });
+    own.kernels.push(exports.run);
+  }
+  if (message.programs) run(message);
+});
+
+function run({ programs, scratch, scratchBytes }) {
+  const words = new Int32Array(own.memory.buffer);
+  const ownScratch = scratch + own.thread * scratchBytes;
+  let last = true;
+  for (const { address, stages } of programs) {
+    for (let at = address / 4, end = at + ${stageWords} * stages; at < end; at += ${stageWords}) {
+      const kernel = own.kernels[words[at]];
+      const parameters = words[at + 1];
+      const units = words[at + 2];
+      const grain = words[at + 3];
+      for (let begin; (begin = Atomics.add(words, at + 4, grain)) < units; ) {
+        kernel(parameters, begin, Math.min(units, begin + grain), ownScratch);
+      }
+      last = meet(words);
+    }
+  }
+  if (last) send('done');
+}
+
+/** Waits for the other threads; true in the last to come. */
+function meet(words) {
+  const ends = Atomics.load(words, ${meeting.ends});
+  if (Atomics.add(words, ${meeting.arrived}, 1) === own.threads - 1) {
+    Atomics.store(words, ${meeting.arrived}, 0);
+    Atomics.add(words, ${meeting.ends}, 1);
+    Atomics.notify(words, ${meeting.ends});
+    return true;
+  }
+  for (let look = 0; look < ${looks}; look++) if (Atomics.load(words, ${meeting.ends}) !== ends) return false;
+  while (Atomics.load(words, ${meeting.ends}) === ends) Atomics.wait(words, ${meeting.ends}, ends);
+  return false;
+}
+`;
+
+/** Threads on one shared memory. When one dies the others are ended too, and the next run starts new ones. */
+export class ThreadPool implements Executor {
+  readonly threads: number;
+  readonly #memory: WebAssembly.Memory;
+  readonly #start: StartThread;
+  readonly #modules: Uint8Array<ArrayBuffer>[] = [];
+  #pool: Thread[] = [];
+  #running: { resolve(): void; reject(error: DeviceError): void } | undefined;
+
+  constructor(memory: WebAssembly.Memory, threads: number, start: StartThread) {
+    this.#memory = memory;
+    this.threads = threads;
+    this.#start = start;
+    this.#revive();
+  }
+
+  load(module: Uint8Array<ArrayBuffer>): void {
+    this.#modules.push(module);
+    for (const thread of this.#pool) thread.post({ modules: [module] });
+  }
+
+  run(programs: readonly Program[], scratch: number, scratchBytes: number): Promise<void> {
+    this.#revive();
+    const words = new Int32Array(this.#memory.buffer);
+    for (const { address, stages } of programs) {
+      for (let stage = 0; stage < stages; stage++) words[address / 4 + stage * stageWords + 4] = 0;
+    }
+    return new Promise((resolve, reject) => {
+      this.#running = { resolve, reject };
+      for (const thread of this.#pool) {
+        thread.hold(true);
+        thread.post({ programs, scratch, scratchBytes });
+      }
+    });
+  }
+
+  interrupt(): void {
+    this.#fail('it was ended');
+  }
+
+  dispose(): void {
+    const running = this.#running;
+    this.#end();
+    running?.reject(new DeviceError('device-unavailable', 'This device was disposed; open another.'));
+  }
+
+  #revive(): void {
+    if (this.#pool.length > 0) return;
+    new Int32Array(this.#memory.buffer, 0, 2).fill(0);
+    this.#pool = Array.from({ length: this.threads }, (_, thread) => {
+      const started = this.#start(script, {
+        message: () => this.#done(),
+        failure: (reason) => {
+          // A thread that is ended on purpose reports that too.
+          if (this.#pool.includes(started)) this.#fail(reason);
+        },
+      });
+      started.post({ memory: this.#memory, thread, threads: this.threads, modules: this.#modules });
+      started.hold(false);
+      return started;
+    });
+  }
+
+  #done(): void {
+    for (const thread of this.#pool) thread.hold(false);
+    const running = this.#running;
+    this.#running = undefined;
+    running?.resolve();
+  }
+
+  #fail(reason: string): void {
+    const running = this.#running;
+    this.#end();
+    running?.reject(
+      new DeviceError('device-failure', `A thread died (${reason}). New ones are started with the next request.`),
+    );
+  }
+
+  #end(): void {
+    const ended = this.#pool;
+    this.#pool = [];
+    this.#running = undefined;
+    for (const thread of ended) thread.terminate();
+  }
+}

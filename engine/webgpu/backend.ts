@@ -1,0 +1,518 @@
+import {
+  type DType,
+  type HostArray,
+  type Operation,
+  product,
+  resolve,
+  resolveScalars,
+  type ScalarArguments,
+  type Scalars,
+  sectionsOf,
+  storedElementBytes,
+  type Tensors,
+} from '../../kernels/contract.ts';
+import { ContractError, LlamaGuardError } from '../../kernels/errors.ts';
+import {
+  type AnyVariant,
+  availableVariants,
+  chooseVariant,
+  type DeviceTraits,
+  type Extent,
+} from '../../kernels/webgpu.ts';
+import type {
+  Backend,
+  DeviceDescription,
+  KernelChoices,
+  MemoryUse,
+  Recording,
+  Tensor,
+  TuneOptions,
+} from '../backend.ts';
+import { DeviceError, SessionError } from '../errors.ts';
+import { BufferUsage, DeviceMemory } from './memory.ts';
+import { ParameterBuffer, slotBytes } from './parameters.ts';
+import { type Kernel, Pipelines } from './pipelines.ts';
+import { shapeClass } from './shape-class.ts';
+import { DeviceTensor, planBlocks, type RowBlock } from './tensor.ts';
+import { type Tunable, tune } from './tune.ts';
+import { kernels } from './variants.ts';
+
+/** Dispatches between two submits, apart from recorded ones. */
+const dispatchesPerSubmit = 256;
+/** Larger writes make Dawn allocate a new staging buffer each time. */
+const largestWrite = 4 * 2 ** 20;
+
+export interface WebGpuBackendOptions {
+  readonly description: DeviceDescription;
+  readonly traits: DeviceTraits;
+  /** Bytes that may be allocated in all; unlimited by default. */
+  readonly memoryBudget?: number;
+  /** Bytes of the largest binding, where less than the device's own limit is wanted. */
+  readonly largestBinding?: number;
+  /** Measured choices of variants; where they name none, the default order decides. */
+  readonly choices?: KernelChoices;
+  /**
+   * The variant to run an operation by wherever it serves, whatever was measured, by their names; elsewhere the choice
+   * stays the engine's. `{ matmul: 'int8' }` multiplies q8 weights in whole numbers, less exactly.
+   */
+  readonly prefer?: Readonly<Record<string, string>>;
+}
+
+/** An operation with everything resolved, before anything of the device is made for it. */
+interface Call {
+  readonly variant: AnyVariant;
+  readonly dtypes: Readonly<Record<string, DType>>;
+  /** In the contract's order. */
+  readonly buffers: readonly GPUBuffer[];
+  readonly dims: Readonly<Record<string, number>>;
+  /** Sizes and scalars. */
+  readonly values: Readonly<Record<string, number>>;
+  readonly extent: Extent;
+}
+
+/** What a compute pass is told of a call. */
+interface Dispatch {
+  readonly pipeline: GPUComputePipeline;
+  readonly bindGroup: GPUBindGroup;
+  readonly offset: number;
+  readonly extent: Extent;
+}
+
+class DeviceRecording implements Recording {
+  readonly dispatches: readonly Dispatch[];
+  readonly #free: () => void;
+
+  constructor(dispatches: readonly Dispatch[], free: () => void) {
+    this.dispatches = dispatches;
+    this.#free = free;
+  }
+
+  get operations(): number {
+    return this.dispatches.length;
+  }
+
+  [Symbol.dispose](): void {
+    this.#free();
+  }
+}
+
+/** Runs operations on a `GPUDevice`, Dawn's in Node.js or the browser's own. Owns the device. */
+export class WebGpuBackend implements Backend, Tunable {
+  readonly description: DeviceDescription;
+  readonly memoryBudget: number;
+  readonly traits: DeviceTraits;
+  // biome-ignore lint/correctness/noUnusedPrivateClassMembers: holding it is its use
+  #gpu: GPU | undefined;
+  readonly #device: GPUDevice;
+  readonly #memory: DeviceMemory;
+  readonly #pipelines: Pipelines;
+  /** By operation, what this device can run of the engine's kernels. */
+  readonly #variants: ReadonlyMap<string, readonly AnyVariant[]>;
+  readonly #choices: Map<string, string>;
+  readonly #prefer: Readonly<Record<string, string>>;
+  /** Bytes of the largest buffer that a kernel can be given. */
+  readonly largestBinding: number;
+  readonly #parameters: ParameterBuffer;
+  readonly #bufferIds = new WeakMap<GPUBuffer, number>();
+  #nextBufferId = 0;
+  /** Takes what is run while a recording is made. */
+  #calls: Call[] | undefined;
+  #encoder: GPUCommandEncoder | undefined;
+  #pass: GPUComputePassEncoder | undefined;
+  #failure: DeviceError | undefined;
+  #disposed = false;
+
+  /** @param gpu kept alive, since Dawn answers no promise of a device whose instance was collected. */
+  constructor(gpu: GPU, device: GPUDevice, options: WebGpuBackendOptions) {
+    this.#gpu = gpu;
+    this.#device = device;
+    this.description = options.description;
+    this.#prefer = options.prefer ?? {};
+    this.memoryBudget = options.memoryBudget ?? Number.POSITIVE_INFINITY;
+    this.traits = options.traits;
+    this.largestBinding = Math.min(
+      options.largestBinding ?? Number.POSITIVE_INFINITY,
+      device.limits.maxStorageBufferBindingSize,
+      device.limits.maxBufferSize,
+    );
+    this.#choices = new Map(options.choices);
+    this.#memory = new DeviceMemory(device, this.memoryBudget);
+    this.#pipelines = new Pipelines(device, this.traits.features);
+    this.#variants = new Map(Object.entries(kernels).map(([name, all]) => [name, availableVariants(all, this.traits)]));
+    this.#parameters = new ParameterBuffer(this.#memory, dispatchesPerSubmit);
+    device.addEventListener('uncapturederror', (event) => {
+      const { error } = event as GPUUncapturedErrorEvent;
+      const outOfMemory = error.constructor.name === 'GPUOutOfMemoryError';
+      this.#failure ??= new DeviceError(outOfMemory ? 'out-of-memory' : 'device-failure', error.message);
+    });
+    void device.lost.then(({ reason, message }) => {
+      if (this.#disposed) return;
+      this.#failure = new DeviceError(
+        'device-lost',
+        `The device was lost (${reason}): ${message || 'no reason given'}. Open it again to go on.`,
+      );
+    });
+  }
+
+  get memory(): MemoryUse {
+    const { liveBytes, peakBytes, buffersCreated } = this.#memory;
+    return { liveBytes, peakBytes, buffersCreated, pipelinesCreated: this.#pipelines.created };
+  }
+
+  allocate(label: string, dtype: DType, shape: readonly number[]): DeviceTensor {
+    this.#assertUsable();
+    const usage = BufferUsage.storage | BufferUsage.copySource | BufferUsage.copyDestination;
+    const blocks = planBlocks(dtype, shape, this.largestBinding).map(({ firstRow, rows, size }) => {
+      const buffer = this.#memory.create(label, size, usage);
+      this.#bufferIds.set(buffer, this.#nextBufferId++);
+      return { buffer, firstRow, rows };
+    });
+    return new DeviceTensor(label, dtype, shape, blocks, (buffer) => this.#destroy(buffer));
+  }
+
+  write(tensor: Tensor, data: HostArray): void {
+    this.#assertUsable();
+    const target = asDeviceTensor(tensor);
+    const { buffer } = single(target);
+    if (data.byteLength > target.bytes || data.BYTES_PER_ELEMENT !== storedElementBytes(target.dtype)) {
+      throw new ContractError(
+        'shape-mismatch',
+        `'${target.label}' holds ${target.bytes} bytes of ${target.dtype}; ${data.length} elements of ` +
+          `${data.BYTES_PER_ELEMENT} bytes came.`,
+      );
+    }
+    // What is queued already must not see the new numbers.
+    this.#submit();
+    this.#writeBuffer(buffer, 0, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  }
+
+  writeRows(tensor: Tensor, firstRow: number, sections: readonly Uint8Array[]): void {
+    this.#assertUsable();
+    this.#submit();
+    const target = asDeviceTensor(tensor);
+    const [, ...rest] = target.shape;
+    for (const block of target.blocks) {
+      for (const [i, { offset, rowBytes }] of sectionsOf(target.dtype, [block.rows, ...rest]).entries()) {
+        const bytes = sections[i]!;
+        const from = Math.max(firstRow, block.firstRow);
+        const to = Math.min(firstRow + bytes.length / rowBytes, block.firstRow + block.rows);
+        if (from >= to) continue;
+        const part = bytes.subarray((from - firstRow) * rowBytes, (to - firstRow) * rowBytes);
+        this.#writeBuffer(block.buffer, offset + (from - block.firstRow) * rowBytes, part);
+      }
+    }
+  }
+
+  async read(tensor: Tensor): Promise<HostArray> {
+    this.#assertUsable();
+    const source = asDeviceTensor(tensor);
+    const { buffer } = single(source);
+    const size = Math.ceil(source.bytes / 4) * 4;
+    try {
+      const bytes = await this.#memory.readBack(size, (staging) => {
+        this.#endPass();
+        this.#encoder ??= this.#device.createCommandEncoder();
+        this.#encoder.copyBufferToBuffer(buffer, 0, staging, 0, size);
+        this.#submit();
+      });
+      if (this.#failure) throw this.#failure;
+      const length = product(source.shape);
+      if (source.dtype === 'f32') return new Float32Array(bytes, 0, length);
+      return source.dtype === 'f16' ? new Uint16Array(bytes, 0, length) : new Uint32Array(bytes, 0, source.bytes / 4);
+    } catch (cause) {
+      throw await this.#explain(cause);
+    }
+  }
+
+  run<T extends Tensors, S extends Scalars>(
+    operation: Operation<T, S>,
+    tensors: Readonly<Record<keyof T, Tensor>>,
+    scalars?: ScalarArguments<S>,
+  ): void {
+    this.#forEachBlock(operation, tensors, scalars ?? ({} as ScalarArguments<S>), (bound, offset) =>
+      this.#call(operation, undefined, bound, offset),
+    );
+  }
+
+  /** Queues one variant, whatever would be chosen: for tests and benchmarks. */
+  runVariant(
+    variant: AnyVariant,
+    tensors: Readonly<Record<string, Tensor>>,
+    scalars: Record<string, number> = {},
+  ): void {
+    this.#call(variant.operation, variant, tensors, scalars);
+  }
+
+  /** The kernel that runs `operation` at these sizes. @throws ContractError `no-variant` */
+  choose<T extends Tensors, S extends Scalars>(
+    operation: Operation<T, S>,
+    dims: Readonly<Record<string, number>>,
+    dtypes: Readonly<Record<string, DType>>,
+    scalars: Readonly<Record<string, number>>,
+  ): AnyVariant {
+    const preferred =
+      this.#prefer[operation.name] ?? this.#choices.get(shapeClass(operation.name, dtypes, { ...scalars, ...dims }));
+    return chooseVariant(this.#variants.get(operation.name) ?? [], dims, dtypes, preferred);
+  }
+
+  /** Which variants were measured to be best, by class of shapes; see tune.ts. */
+  get choices(): KernelChoices {
+    return this.#choices;
+  }
+
+  setChoice(shapes: string, variant: string): void {
+    this.#choices.set(shapes, variant);
+  }
+
+  alternatives(task: () => void, share: number): Map<string, readonly string[]> {
+    const classes = new Map<string, { names: readonly string[]; flops: number }>();
+    for (const { variant, dtypes, dims, values } of this.#collect(task)) {
+      const { name, flops } = variant.operation;
+      const shapes = shapeClass(name, dtypes, values);
+      const open = name in this.#prefer ? [] : (this.#variants.get(name) ?? []);
+      const others = open.filter((other) => other !== variant && !other.approximate && other.fits(dims, dtypes));
+      const names = [variant, ...others].map((serving) => serving.name);
+      classes.set(shapes, { names, flops: flops(dims) + (classes.get(shapes)?.flops ?? 0) });
+    }
+    const least = share * [...classes.values()].reduce((sum, { flops }) => sum + flops, 0);
+    const worthwhile = [...classes].filter(([, { names, flops }]) => names.length > 1 && flops >= least);
+    return new Map(worthwhile.map(([shapes, { names }]) => [shapes, names]));
+  }
+
+  record(task: () => void): DeviceRecording {
+    const calls = this.#collect(task);
+    // Every layer of a model has the same sizes.
+    const keyOf = ({ variant, values }: Call) => `${variant.operation.name} ${Object.values(values).join()}`;
+    const distinct = new Map(calls.map((call) => [keyOf(call), call] as const));
+    const parameters = new ParameterBuffer(this.#memory, Math.max(1, distinct.size));
+    const offsets = new Map(
+      [...distinct].map(([key, { variant, values }]) => [key, parameters.push(variant.operation, values)] as const),
+    );
+    const dispatches = calls.map((call) => {
+      const kernel = this.#pipelines.get(call.variant, call.dtypes);
+      const bindGroup = this.#createBindGroup(kernel, parameters, call.buffers);
+      return { pipeline: kernel.pipeline, bindGroup, offset: offsets.get(keyOf(call))!, extent: call.extent };
+    });
+    parameters.flush(this.#device.queue);
+    return new DeviceRecording(dispatches, () => this.#destroy(parameters.buffer));
+  }
+
+  replay(recording: Recording): void {
+    this.#assertUsable();
+    for (const dispatch of (recording as DeviceRecording).dispatches) this.#encode(dispatch);
+  }
+
+  prepare(task: () => void): Promise<void> {
+    return this.#pipelines.compile(this.#collect(task));
+  }
+
+  tune(pass: () => void, options?: TuneOptions): Promise<KernelChoices> {
+    return tune(this, pass, options);
+  }
+
+  /** Up to an eighth more: eight sizes an octave. */
+  paddedRows(count: number): number {
+    const step = 2 ** Math.max(0, Math.floor(Math.log2(count)) - 3);
+    return Math.ceil(count / step) * step;
+  }
+
+  async finish(): Promise<void> {
+    this.#submit();
+    await this.#device.queue.onSubmittedWorkDone();
+    if (this.#failure) throw this.#failure;
+  }
+
+  /**
+   * Milliseconds that the device itself spends on what `queue` queues, at most 256 dispatches, in a pass of their own;
+   * undefined without the feature `timestamp-query`. Timestamps come in steps of 0.1 ms at most.
+   */
+  async time(queue: () => void): Promise<number | undefined> {
+    this.#assertUsable();
+    if (!this.traits.features.has('timestamp-query')) return undefined;
+    this.#submit();
+    const querySet = this.#device.createQuerySet({ type: 'timestamp', count: 2 });
+    const resolved = this.#memory.create('timestamps', 16, BufferUsage.queryResolve | BufferUsage.copySource);
+    try {
+      const encoder = this.#device.createCommandEncoder();
+      this.#encoder = encoder;
+      this.#pass = encoder.beginComputePass({
+        timestampWrites: { querySet, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 },
+      });
+      queue();
+      if (this.#encoder !== encoder) {
+        throw new SessionError(
+          'invalid-argument',
+          `Over ${dispatchesPerSubmit} dispatches, or a write, cannot be timed as one pass.`,
+        );
+      }
+      const bytes = await this.#memory.readBack(16, (staging) => {
+        this.#endPass();
+        encoder.resolveQuerySet(querySet, 0, 2, resolved, 0);
+        encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16);
+        this.#submit();
+      });
+      const [begin, end] = new BigUint64Array(bytes);
+      return Number(end! - begin!) / 1e6;
+    } catch (cause) {
+      // A pass that names the query set must not be submitted once that is gone.
+      this.#encoder = this.#pass = undefined;
+      this.#parameters.discard();
+      throw cause instanceof LlamaGuardError ? cause : await this.#explain(cause);
+    } finally {
+      querySet.destroy();
+      this.#memory.destroy(resolved);
+    }
+  }
+
+  /** Gives the device up as if it had been lost: for tests of what happens then. */
+  loseDevice(): void {
+    this.#device.destroy();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#pipelines.clear();
+    this.#memory.destroyAll();
+    this.#device.destroy();
+    await this.#device.lost;
+    this.#gpu = undefined;
+  }
+
+  #forEachBlock<T extends Tensors, S extends Scalars>(
+    { splits }: Operation<T, S>,
+    tensors: Readonly<Record<keyof T, Tensor>>,
+    scalars: ScalarArguments<S>,
+    each: (tensors: Readonly<Record<keyof T, Tensor>>, scalars: ScalarArguments<S>) => void,
+  ): void {
+    const split = splits && asDeviceTensor(tensors[splits.tensor]);
+    if (!splits || !split || split.blocks.length === 1) {
+      each(tensors, scalars);
+      return;
+    }
+    for (const block of split.blocks) {
+      each(
+        { ...tensors, [splits.tensor]: split.block(block) },
+        { ...scalars, [splits.offset]: (scalars[splits.offset] ?? 0) + block.firstRow },
+      );
+    }
+  }
+
+  #call<T extends Tensors, S extends Scalars>(
+    operation: Operation<T, S>,
+    variant: AnyVariant | undefined,
+    tensors: Readonly<Record<keyof T, Tensor>>,
+    given: ScalarArguments<S>,
+  ): void {
+    this.#assertUsable();
+    const dims = resolve(operation, tensors);
+    const scalars = resolveScalars(operation, dims, given);
+    const dtypes = Object.fromEntries(Object.keys(operation.tensors).map((name) => [name, tensors[name]!.dtype]));
+    const chosen = variant ?? this.choose(operation, dims, dtypes, scalars);
+    const extent = chosen.workgroups(dims, scalars);
+    if (extent.some((size) => size === 0)) return;
+    const buffers = Object.keys(operation.tensors).map((name) => asDeviceTensor(tensors[name]!).blocks[0]!.buffer);
+    const call = { variant: chosen, dtypes, buffers, dims, values: { ...scalars, ...dims }, extent };
+    if (this.#calls) this.#calls.push(call);
+    else this.#queue(call);
+  }
+
+  #collect(task: () => void): Call[] {
+    const calls: Call[] = [];
+    this.#calls = calls;
+    try {
+      task();
+    } finally {
+      this.#calls = undefined;
+    }
+    return calls;
+  }
+
+  #queue({ variant, dtypes, buffers, values, extent }: Call): void {
+    const kernel = this.#pipelines.get(variant, dtypes);
+    if (this.#parameters.full) this.#submit();
+    const offset = this.#parameters.push(variant.operation, values);
+    const key = buffers.map((buffer) => this.#bufferIds.get(buffer)).join();
+    const bindGroup = kernel.bindGroups.get(key) ?? this.#createBindGroup(kernel, this.#parameters, buffers);
+    kernel.bindGroups.set(key, bindGroup);
+    this.#encode({ pipeline: kernel.pipeline, bindGroup, offset, extent });
+  }
+
+  #encode({ pipeline, bindGroup, offset, extent }: Dispatch): void {
+    const pass = this.#openPass();
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, bindGroup, [offset]);
+    pass.dispatchWorkgroups(...extent);
+  }
+
+  #createBindGroup({ layout }: Kernel, parameters: ParameterBuffer, buffers: readonly GPUBuffer[]): GPUBindGroup {
+    return this.#device.createBindGroup({
+      layout,
+      entries: [
+        { binding: 0, resource: { buffer: parameters.buffer, size: slotBytes } },
+        ...buffers.map((buffer, i) => ({ binding: i + 1, resource: { buffer } })),
+      ],
+    });
+  }
+
+  #openPass(): GPUComputePassEncoder {
+    this.#encoder ??= this.#device.createCommandEncoder();
+    this.#pass ??= this.#encoder.beginComputePass();
+    return this.#pass;
+  }
+
+  #endPass(): void {
+    this.#pass?.end();
+    this.#pass = undefined;
+  }
+
+  #submit(): void {
+    this.#endPass();
+    if (!this.#encoder) return;
+    this.#parameters.flush(this.#device.queue);
+    this.#device.queue.submit([this.#encoder.finish()]);
+    this.#encoder = undefined;
+  }
+
+  /** What is queued already may name the buffer, and would fail without it. */
+  #destroy(buffer: GPUBuffer): void {
+    if (!this.#disposed && !this.#failure) this.#submit();
+    this.#memory.destroy(buffer);
+  }
+
+  /** Writes take multiples of four bytes; buffers are padded, so the tail may be filled with zeros. */
+  #writeBuffer(buffer: GPUBuffer, offset: number, bytes: Uint8Array): void {
+    const { queue } = this.#device;
+    const whole = bytes.length & ~3;
+    for (let start = 0; start < whole; start += largestWrite) {
+      queue.writeBuffer(buffer, offset + start, bytes, start, Math.min(whole - start, largestWrite));
+    }
+    if (whole === bytes.length) return;
+    const tail = new Uint8Array(4);
+    tail.set(bytes.subarray(whole));
+    queue.writeBuffer(buffer, offset + whole, tail);
+  }
+
+  #assertUsable(): void {
+    if (this.#failure) throw this.#failure;
+    if (this.#disposed) throw new DeviceError('device-unavailable', 'This device was disposed; open another.');
+  }
+
+  /** A rejected read most often means a lost device, of which the promise may tell a moment later. */
+  async #explain(cause: unknown): Promise<unknown> {
+    if (cause instanceof DeviceError) return cause;
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    return this.#failure ?? new DeviceError('device-failure', `Reading from the device failed: ${cause}`, { cause });
+  }
+}
+
+function asDeviceTensor(tensor: Tensor): DeviceTensor {
+  if (tensor instanceof DeviceTensor) return tensor;
+  throw new ContractError('shape-mismatch', `'${tensor.label}' does not live on this device.`);
+}
+
+/** The block of a tensor that is in one buffer. */
+function single({ label, blocks }: DeviceTensor): RowBlock {
+  if (blocks.length === 1) return blocks[0]!;
+  throw new ContractError('shape-mismatch', `'${label}' is in several buffers.`);
+}

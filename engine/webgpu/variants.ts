@@ -1,0 +1,72 @@
+import * as attentionSubgroups from '../../kernels/attention/webgpu.subgroups.ts';
+import * as attention from '../../kernels/attention/webgpu.ts';
+import * as embedding from '../../kernels/embedding/webgpu.ts';
+import { ContractError } from '../../kernels/errors.ts';
+import * as gatedMatmul from '../../kernels/gated-matmul/webgpu.ts';
+import * as gatherRows from '../../kernels/gather-rows/webgpu.ts';
+import * as logProbabilities from '../../kernels/log-probabilities/webgpu.ts';
+import * as matmul from '../../kernels/matmul/webgpu.ts';
+import * as matmulAdd from '../../kernels/matmul-add/webgpu.ts';
+import * as randomNormal from '../../kernels/random-normal/webgpu.ts';
+import * as rmsNorm from '../../kernels/rms-norm/webgpu.ts';
+import * as ropeAndCache from '../../kernels/rope-and-cache/webgpu.ts';
+import type { AnyFamily, AnyVariant } from '../../kernels/webgpu.ts';
+
+type MatmulKernel = 'int8' | 'oneRow' | 'subgroupMatrix' | 'subgroups' | 'fewRows' | 'vec4' | 'portable';
+
+/** One order for the operations of a family. */
+const matmulLike = (kernels: Readonly<Record<MatmulKernel, AnyVariant | AnyFamily>>) => [
+  kernels.int8,
+  kernels.oneRow,
+  kernels.subgroupMatrix,
+  kernels.subgroups,
+  kernels.fewRows,
+  kernels.vec4,
+  kernels.portable,
+];
+
+/** The kernels that the engine uses, by operation: the most special first, the portable one last. */
+export const kernels: Readonly<Record<string, readonly (AnyVariant | AnyFamily)[]>> = {
+  attention: [attentionSubgroups.subgroups, attention.fewRows, attention.vec4, attention.portable],
+  embedding: [embedding.vec4, embedding.portable],
+  'gated-matmul': matmulLike(gatedMatmul),
+  'gather-rows': [gatherRows.vec4, gatherRows.portable],
+  'log-probabilities': [logProbabilities.portable],
+  matmul: matmulLike(matmul),
+  'matmul-add': matmulLike(matmulAdd),
+  'random-normal': [randomNormal.portable],
+  'rms-norm': [rmsNorm.vec4, rmsNorm.portable],
+  'rope-and-cache': [ropeAndCache.vec4, ropeAndCache.portable],
+};
+
+/** All that decides what the kernels compute and how: another text means that measurements of them say nothing. */
+export function kernelSources(): string {
+  const traits = { maxSubgroupSize: 32, maxInvocationsPerWorkgroup: 1024, maxWorkgroupStorage: 65_536 };
+  const config = { componentType: 'f16', resultComponentType: 'f32', M: 16, N: 16, K: 16 };
+  const variants = Object.values(kernels).flatMap((all) =>
+    all.flatMap((kernel) =>
+      kernel.kind === 'webgpu'
+        ? [kernel]
+        : kernel.instantiate({ ...traits, features: new Set(), subgroupMatrixConfigs: [config] }),
+    ),
+  );
+  return variants
+    .map((v) =>
+      [v.operation.name, v.name, v.body, JSON.stringify([v.constants, v.workgroupSize, v.vectors])].join('\n'),
+    )
+    .join('\n');
+}
+
+/** Checks names of variants by operation. @throws ContractError `no-variant` for one that there is not */
+export function assertVariants(named: Readonly<Record<string, string>>): void {
+  for (const [operation, name] of Object.entries(named)) {
+    const known = Object.hasOwn(kernels, operation) ? kernels[operation]! : [];
+    // The members of a family depend on the device; one that is not there is no worse than one that does not serve.
+    if (!known.some((kernel) => (kernel.kind === 'webgpu' ? kernel.name === name : name.startsWith(kernel.name)))) {
+      throw new ContractError(
+        'no-variant',
+        `'${operation}' has no variant '${name}'; ${known.length > 0 ? `there are ${known.map((kernel) => kernel.name).join(', ')}` : 'it is no operation'}.`,
+      );
+    }
+  }
+}

@@ -1,0 +1,126 @@
+import { isQuantised, storable, storedBytes, type WeightDType } from '../kernels/contract.ts';
+import type { Backend, Tensor } from './backend.ts';
+import { expectedTensors, type LlamaConfig } from './config.ts';
+import type { TensorSource } from './safetensors/source.ts';
+import { type PlannedTensor, streamTensors } from './weight-stream.ts';
+
+export type { WeightDType } from '../kernels/contract.ts';
+
+/** The checkpoint tensors, without `.weight`, whose rows make up one device tensor. */
+type Recipe = Pick<PlannedTensor, 'arrangement' | 'sources'>;
+const stack = (...sources: string[]): Recipe => ({ arrangement: 'stack', sources });
+const interleave = (...sources: string[]): Recipe => ({ arrangement: 'interleave', sources });
+
+/** Each matrix is `(outputs, inputs)`: `y = W x`. */
+const layerRecipes = {
+  attentionNorm: stack('input_layernorm'), // (hidden)
+  queryKeyValue: stack('self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj'), // ((heads + 2 keyValueHeads) headDim, hidden)
+  attentionOutput: stack('self_attn.o_proj'), // (hidden, heads * headDim)
+  mlpNorm: stack('post_attention_layernorm'), // (hidden)
+  gateUp: interleave('mlp.gate_proj', 'mlp.up_proj'), // (2 intermediate, hidden), rows alternating
+  down: stack('mlp.down_proj'), // (hidden, intermediate)
+} as const;
+
+const modelRecipes = {
+  embedding: stack('model.embed_tokens'), // (vocabulary, hidden)
+  finalNorm: stack('model.norm'), // (hidden)
+  head: stack('lm_head'), // (vocabulary, hidden); the embedding where they are tied
+} as const;
+
+export type LayerWeights = Readonly<Record<keyof typeof layerRecipes, Tensor>>;
+export type LlamaWeights = Readonly<Record<keyof typeof modelRecipes, Tensor>> & {
+  readonly layers: readonly LayerWeights[];
+};
+
+/** What loading tells: bytes of the checkpoint read so far, of how many. */
+export type OnProgress = (progress: { readonly loadedBytes: number; readonly totalBytes: number }) => void;
+
+export interface LoadWeightsOptions {
+  readonly signal?: AbortSignal;
+  readonly onProgress?: OnProgress;
+}
+
+/** Bytes handed to a device before it is waited for: until it has taken them they lie in host memory. */
+const mostInFlight = 64 * 2 ** 20;
+
+/** How a tensor is held where matrices are wanted in `dtype`: norms in f32, and what has no whole blocks in f16. */
+function dtypeOf(shape: readonly number[], dtype: WeightDType): WeightDType {
+  if (shape.length === 1) return 'f32';
+  return isQuantised(dtype) && !storable(dtype, shape) ? 'f16' : dtype;
+}
+
+/** The device tensors of a model, by `embedding`, `layers.0.queryKeyValue` and so on. */
+export function planWeights(config: LlamaConfig, dtype: WeightDType): PlannedTensor[] {
+  const shapes = expectedTensors(config);
+  const plan = (label: string, { arrangement, sources }: Recipe, prefix = ''): PlannedTensor => {
+    const names = sources.map((source) => `${prefix}${source}.weight`);
+    const rows = names.reduce((sum, name) => sum + shapes.get(name)![0]!, 0);
+    const shape = [rows, ...shapes.get(names[0]!)!.slice(1)];
+    return { label, dtype: dtypeOf(shape, dtype), shape, arrangement, sources: names };
+  };
+  const layers = Array.from({ length: config.numHiddenLayers }, (_, i) =>
+    Object.entries(layerRecipes).map(([name, recipe]) => plan(`layers.${i}.${name}`, recipe, `model.layers.${i}.`)),
+  );
+  const { embedding, finalNorm, head } = modelRecipes;
+  return [
+    plan('embedding', embedding),
+    ...layers.flat(),
+    plan('finalNorm', finalNorm),
+    ...(config.tieWordEmbeddings ? [] : [plan('head', head)]),
+  ];
+}
+
+/** Bytes that the weights take on a device. */
+export const weightBytes = (config: LlamaConfig, dtype: WeightDType): number =>
+  planWeights(config, dtype).reduce((sum, tensor) => sum + storedBytes(tensor.dtype, tensor.shape), 0);
+
+/**
+ * Streams a checkpoint into device memory. Of the host's that takes what weight-stream.ts says and `mostInFlight`.
+ * @throws ModelError, DeviceError `out-of-memory`, or the signal's reason; nothing stays allocated then.
+ */
+export async function loadWeights(
+  backend: Backend,
+  config: LlamaConfig,
+  source: TensorSource,
+  dtype: WeightDType,
+  { signal, onProgress }: LoadWeightsOptions = {},
+): Promise<LlamaWeights> {
+  const plan = planWeights(config, dtype);
+  const totalBytes = plan
+    .flatMap(({ sources }) => sources.map((name) => source.tensors.get(name)!))
+    .reduce((sum, { begin, end }) => sum + end - begin, 0);
+  const tensors = new Map<string, Tensor>();
+  let loadedBytes = 0;
+  let inFlight = 0;
+  try {
+    // All at once, so that a model that does not fit is told of before it is read.
+    for (const { label, dtype, shape } of plan) tensors.set(label, backend.allocate(label, dtype, shape));
+    for await (const { label, firstRow, sections, sourceBytes } of streamTensors(plan, source, signal)) {
+      backend.writeRows(tensors.get(label)!, firstRow, sections);
+      inFlight += sections.reduce((sum, { length }) => sum + length, 0);
+      if (inFlight >= mostInFlight) {
+        await backend.finish();
+        inFlight = 0;
+      }
+      loadedBytes += sourceBytes;
+      onProgress?.({ loadedBytes, totalBytes });
+    }
+    await backend.finish();
+  } catch (error) {
+    for (const tensor of tensors.values()) tensor[Symbol.dispose]();
+    throw error;
+  }
+  return arrangeWeights(config, tensors);
+}
+
+/** The weights by their places in the model, out of all of `planWeights` by label. */
+export function arrangeWeights(config: LlamaConfig, tensors: ReadonlyMap<string, Tensor>): LlamaWeights {
+  const named = <Name extends string>(recipes: Readonly<Record<Name, Recipe>>, prefix = '') =>
+    Object.fromEntries(Object.keys(recipes).map((name) => [name, tensors.get(prefix + name)])) as Record<Name, Tensor>;
+  const model = named(modelRecipes);
+  return {
+    ...model,
+    head: config.tieWordEmbeddings ? model.embedding : model.head,
+    layers: Array.from({ length: config.numHiddenLayers }, (_, i) => named(layerRecipes, `layers.${i}.`)),
+  };
+}

@@ -1,0 +1,93 @@
+import { createInterface } from 'node:readline';
+import { Command } from 'commander';
+import { LlamaGuardError } from '../../kernels/errors.ts';
+import { parseJsonLine } from '../conversation.ts';
+import { ConversationError } from '../errors.ts';
+import type { Conversation, Guard } from '../guard.ts';
+import { mapInOrder } from '../in-order.ts';
+import type { Assessment } from '../score.ts';
+import { addSharedFlags, checkOptions, exitCodes, loadFromFlags, readJson, type SharedFlags } from './options.ts';
+
+interface CheckFlags extends SharedFlags {
+  readonly file?: string;
+  readonly fail?: true;
+}
+
+export function checkCommand(): Command {
+  return addSharedFlags(new Command('check'))
+    .description('judge one conversation, or one a line from standard input')
+    .argument('[text]', 'a single message of the user')
+    .option('--file <file>', 'a conversation: [{"role": "user" | "assistant", "content": "..."}, ...]')
+    .option('--fail', 'exit with 1 where a conversation is flagged')
+    .addHelpText(
+      'after',
+      `
+Without TEXT and --file, standard input is read as JSON Lines: each line an array of messages or
+{"id"?, "role"?, "messages": [...]}. A bad line is answered by {"error": ..., "line": N} and the rest goes on.`,
+    )
+    .action(check);
+}
+
+async function check(text: string | undefined, flags: CheckFlags): Promise<void> {
+  if (text !== undefined && flags.file !== undefined) {
+    throw new ConversationError('conversation-invalid', 'Give either TEXT or --file, not both.');
+  }
+  const conversation = flags.file === undefined ? text : await readJson(flags.file);
+  await using guard = await loadFromFlags(flags);
+  const { flagged, bad } =
+    conversation === undefined ? await checkLines(guard, flags) : await checkOne(guard, conversation, flags);
+  process.exitCode = bad ? exitCodes.badInput : flagged && flags.fail ? exitCodes.unsafe : exitCodes.done;
+}
+
+async function checkOne(guard: Guard, conversation: unknown, flags: CheckFlags) {
+  const assessment = await guard.check(conversation as Conversation, checkOptions(flags));
+  print(flags.json ? JSON.stringify(assessment) : describe(assessment));
+  return { flagged: assessment.flagged, bad: false };
+}
+
+/** Answers each line of standard input with a line, in order. */
+async function checkLines(guard: Guard, flags: CheckFlags) {
+  let flagged = false;
+  let bad = false;
+  const answers = mapInOrder(numberedLines(process.stdin), linesAtOnce, async ([line, number]) => {
+    try {
+      const { id, role, messages } = parseJsonLine(line, number);
+      const options = { ...checkOptions(flags), ...(role ? { role } : {}) };
+      const assessment = await guard.check(messages as Conversation, options);
+      flagged ||= assessment.flagged;
+      const answer = { ...(id === undefined ? {} : { id }), ...assessment };
+      return flags.json ? JSON.stringify(answer) : describe(assessment);
+    } catch (error) {
+      if (!(error instanceof LlamaGuardError) || error.code.startsWith('device-')) throw error;
+      bad = true;
+      return JSON.stringify({ error: { code: error.code, message: error.message }, line: number });
+    }
+  });
+  for await (const answer of answers) print(answer);
+  return { flagged, bad };
+}
+
+/** Lines that are read ahead and judged side by side. */
+const linesAtOnce = 64;
+
+/** The lines that are not blank, each with its number from 1. */
+async function* numberedLines(input: NodeJS.ReadableStream): AsyncGenerator<[line: string, number: number]> {
+  let number = 0;
+  for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+    number++;
+    if (line.trim() !== '') yield [line, number];
+  }
+}
+
+const print = (line: string) => process.stdout.write(`${line}\n`);
+
+/** An assessment for a person, on one line. */
+function describe({ flagged, score, role, categories, windows, suspicions }: Assessment): string {
+  const violated = categories.filter((category) => category.violated).map(({ code, name }) => `${code} ${name}`);
+  return [
+    `${flagged ? 'unsafe' : 'safe'}  ${score.toFixed(4)}  (${role})`,
+    ...(violated.length > 0 && flagged ? [violated.join(', ')] : []),
+    ...(windows > 1 ? [`worst of ${windows} windows`] : []),
+    ...(suspicions.length > 0 ? [`suspicious: ${[...new Set(suspicions.map(({ kind }) => kind))].join(', ')}`] : []),
+  ].join('  ');
+}

@@ -1,0 +1,70 @@
+import { Command } from 'commander';
+import { formatBytes } from '../../engine/format.ts';
+import { memoryNeeds, parameterCount } from '../../engine/index.ts';
+import { openModelFolder } from '../../engine/node/model-folder.ts';
+import { openDevice } from '../../engine/node/open-device.ts';
+import { weightDTypes } from '../../kernels/contract.ts';
+import { assertFits } from '../../tokenizer/index.ts';
+import { loadTokenizer } from '../../tokenizer/load.node.ts';
+import { embeddedModel, folderPolicy, readPolicy, resolveCacheTokens, resolveDType } from '../node/load.ts';
+import { addSharedFlags, type SharedFlags } from './options.ts';
+
+export function inspectCommand(): Command {
+  return addSharedFlags(new Command('inspect'))
+    .description('show what a model folder holds, what it needs, and whether it fits this device')
+    .argument('[dir]', 'model folder (default: --model, else the embedded one)')
+    .action((dir: string | undefined, flags: SharedFlags) => inspect(dir ?? flags.model ?? embeddedModel, flags));
+}
+
+async function inspect(folder: string, flags: SharedFlags): Promise<void> {
+  await using model = await openModelFolder(folder);
+  using tokenizer = await loadTokenizer(folder);
+  assertFits(tokenizer, model.config.vocabularySize);
+  const policy = flags.policy ? await readPolicy(flags.policy) : await folderPolicy(model);
+  const { backend, decision } = await openDevice(flags.device);
+  await using _ = backend;
+  const dtype = resolveDType(flags.dtype, model);
+  const sizes = resolveCacheTokens(flags.cacheMemory, model.config);
+  const needs = Object.fromEntries(weightDTypes.map((d) => [d, memoryNeeds(model.config, { ...sizes, dtype: d })]));
+  const budget = Number.isFinite(backend.memoryBudget) ? backend.memoryBudget : null;
+  const report = {
+    folder,
+    config: model.config,
+    parameters: parameterCount(model.config),
+    stored: model.storedDTypes,
+    bytes: model.source.totalBytes,
+    vocabulary: tokenizer.vocabularySize,
+    categories: policy.categories.map(({ code, name }) => ({ code, name })),
+    needs,
+    dtype,
+    device: { ...decision.device, reason: decision.reason, memoryBudget: budget },
+    fits: budget === null || needs[dtype]!.total <= budget,
+  };
+  if (flags.json) {
+    process.stdout.write(`${JSON.stringify(report)}\n`);
+    return;
+  }
+  const { config } = report;
+  const rows = [
+    ['folder', folder],
+    [
+      'architecture',
+      `Llama, ${config.numHiddenLayers} layers, hidden ${config.hiddenSize}, MLP ${config.intermediateSize}`,
+    ],
+    ['attention', `${config.numAttentionHeads} heads of ${config.headDim}, ${config.numKeyValueHeads} key-value heads`],
+    [
+      'parameters',
+      `${report.parameters.toLocaleString('en')} stored as ${report.stored.join(', ')} (${formatBytes(report.bytes)})`,
+    ],
+    ['context', `${config.maxPositionEmbeddings} tokens`],
+    ['vocabulary', `${config.vocabularySize} (tokenizer: ${report.vocabulary})`],
+    ['categories', report.categories.map(({ code, name }) => `${code} ${name}`).join(', ')],
+    ...Object.entries(needs).map(([d, n]) => [
+      `memory, ${d}`,
+      `${formatBytes(n!.total)} (weights ${formatBytes(n!.weights)}, cache ${formatBytes(n!.cache)}, activations ${formatBytes(n!.activations)})`,
+    ]),
+    ['device', `${decision.device.kind}: ${decision.reason}`],
+    ['fits', budget === null ? 'not known: WebGPU does not tell the memory of a GPU' : report.fits ? 'yes' : 'no'],
+  ];
+  process.stdout.write(rows.map(([name, value]) => `${name!.padEnd(13)} ${value}\n`).join(''));
+}

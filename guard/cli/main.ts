@@ -1,0 +1,36 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from 'commander';
+import { checkCommand } from './check.ts';
+import { devicesCommand } from './devices.ts';
+import { inspectCommand } from './inspect.ts';
+import { exitCodeOf, exitCodes, explain } from './options.ts';
+
+const program = new Command('llama-guard')
+  .description('Judges conversations by a safety policy, with a Llama Guard that runs in this process.')
+  .showHelpAfterError('Run with --help to see what there is.')
+  .addHelpText(
+    'after',
+    `
+Examples:
+  llama-guard check "How do I kill a process in Linux?"
+  llama-guard check --file chat.json --json
+  llama-guard check --model ./LlamaGuard-7b --categories joint < conversations.jsonl
+
+Exit codes: 0 done (and safe), 1 unsafe (with check --fail), 2 bad input, 3 model or device failure.`,
+  );
+for (const command of [checkCommand(), inspectCommand(), devicesCommand()]) {
+  // Errors of usage are thrown instead of ending the process, so that exit codes are this program's own.
+  program.addCommand(command.exitOverride());
+}
+program.exitOverride();
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? exitCodes.done : exitCodes.badInput;
+  } else {
+    process.stderr.write(`${explain(error)}\n`);
+    process.exitCode = exitCodeOf(error);
+  }
+}

@@ -1,0 +1,125 @@
+import { readFile } from 'node:fs/promises';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { mostThreads } from '../../engine/wasm/open.ts';
+import { weightDTypes } from '../../kernels/contract.ts';
+import { LlamaGuardError } from '../../kernels/errors.ts';
+import { ConversationError, OptionError, PolicyError } from '../errors.ts';
+import { type CategoryMode, type CheckOptions, Guard, type LoadOptions } from '../guard.ts';
+import { readPolicy } from '../node/load.ts';
+import { progressBar, tuningLine } from './progress.ts';
+
+/** 0 done and safe, 1 done and unsafe (with `--fail`), 2 bad input, 3 model or device failure. */
+export const exitCodes = { done: 0, unsafe: 1, badInput: 2, failure: 3 } as const;
+
+export interface SharedFlags {
+  readonly model?: string;
+  readonly policy?: string;
+  readonly role?: 'user' | 'agent';
+  readonly device: NonNullable<LoadOptions['device']>;
+  readonly dtype: NonNullable<LoadOptions['dtype']>;
+  /** Bytes. */
+  readonly cacheMemory?: number;
+  readonly threads?: number;
+  readonly threshold?: number;
+  readonly categories: CategoryMode;
+  readonly tune?: true;
+  readonly json?: true;
+}
+
+/** The flags that every command understands. */
+export function addSharedFlags(command: Command): Command {
+  return command
+    .option('--model <dir>', 'model folder (default: the embedded demonstration model)')
+    .option('--policy <file>', "policy file (default: the model folder's own, else the paper's six categories)")
+    .addOption(
+      new Option('--role <role>', 'whose messages are judged (default: who spoke last)').choices(['user', 'agent']),
+    )
+    .addOption(new Option('--device <device>', 'where to compute').choices(['auto', 'webgpu', 'cpu']).default('auto'))
+    .addOption(new Option('--dtype <dtype>', 'how weights are held').choices(['auto', ...weightDTypes]).default('auto'))
+    .option(
+      '--cache-memory <size>',
+      'memory for prompts side by side and earlier ones, as in 512MiB (default: room for two of the longest)',
+      parseSize,
+    )
+    .option(
+      '--threads <n>',
+      'threads of the processor to compute on (default: the cores that may be used)',
+      parseThreads,
+    )
+    .option('--tune', 'measure once which kernels are fastest for this model on this adapter, and keep it')
+    .option('--threshold <x>', 'score from which a conversation is flagged (default: 0.5)', parseThreshold)
+    .addOption(
+      new Option('--categories <mode>', 'category scores').choices(['none', 'joint', 'single']).default('joint'),
+    )
+    .option('--json', 'one JSON object a line on standard output');
+}
+
+function parseThreads(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value > 0 && value <= mostThreads) return value;
+  throw new InvalidArgumentError(`It must be a whole number from 1 to ${mostThreads}.`);
+}
+
+function parseThreshold(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0 && value <= 1))
+    throw new InvalidArgumentError('It must be a number from 0 to 1.');
+  return value;
+}
+
+const units = { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 } as const;
+
+/** Bytes: `1048576`, `1024KiB` or `1 MiB`, in any case. */
+export function parseSize(text: string): number {
+  const [, number, unit] = text.trim().match(/^(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB)?$/i) ?? [];
+  const [, factor] = Object.entries(units).find(([name]) => name.toLowerCase() === (unit ?? 'B').toLowerCase())!;
+  const bytes = Math.floor(Number(number) * factor);
+  if (bytes > 0 && Number.isSafeInteger(bytes)) return bytes;
+  throw new InvalidArgumentError('It must be a number of bytes, or of KiB, MiB or GiB, as in 512MiB.');
+}
+
+/** Loads the guard that the flags ask for, with a progress bar on a terminal. */
+export async function loadFromFlags(flags: SharedFlags, signal?: AbortSignal): Promise<Guard> {
+  const policy = flags.policy === undefined ? {} : { policy: await readPolicy(flags.policy) };
+  const bar = progressBar('Loading the model');
+  try {
+    const { device, dtype, cacheMemory, threads, tune } = flags;
+    return await Guard.load(flags.model, {
+      device,
+      dtype,
+      ...(cacheMemory === undefined ? {} : { cacheMemory }),
+      ...(threads === undefined ? {} : { threads }),
+      ...(tune ? { tuning: 'measure', onTuning: tuningLine } : {}),
+      ...policy,
+      ...(signal ? { signal } : {}),
+      onProgress: bar.update,
+    });
+  } finally {
+    bar.stop();
+  }
+}
+
+export function checkOptions({ role, threshold, categories }: SharedFlags): CheckOptions {
+  return { categories, ...(role ? { role } : {}), ...(threshold === undefined ? {} : { threshold }) };
+}
+
+/** Reads and parses a JSON file that a person named. @throws ConversationError `json-invalid` */
+export async function readJson(file: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(file, 'utf8'));
+  } catch (cause) {
+    throw new ConversationError('json-invalid', `${file} cannot be read as JSON: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+}
+
+/** What the process should answer to an error. */
+export function exitCodeOf(error: unknown): number {
+  const input = error instanceof ConversationError || error instanceof PolicyError || error instanceof OptionError;
+  return input ? exitCodes.badInput : exitCodes.failure;
+}
+
+/** Errors of this package speak for themselves; of others the stack is wanted. */
+export const explain = (error: unknown): string =>
+  error instanceof LlamaGuardError ? `${error.code}: ${error.message}` : String((error as Error).stack ?? error);

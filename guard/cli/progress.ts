@@ -1,0 +1,28 @@
+import { Presets, SingleBar } from 'cli-progress';
+import type { OnProgress, OnTuning } from '../../engine/index.ts';
+
+/** A bar on standard error, where that is a terminal; else nothing. */
+export function progressBar(label: string): { readonly update: OnProgress; stop(): void } {
+  if (!process.stderr.isTTY) return { update: () => {}, stop: () => {} };
+  const bar = new SingleBar(
+    { format: `${label} {bar} {percentage}% | {loaded} of {total} MiB`, stream: process.stderr, clearOnComplete: true },
+    Presets.shades_classic,
+  );
+  const mebibytes = (bytes: number) => (bytes / 2 ** 20).toFixed(1);
+  let started = false;
+  return {
+    update: ({ loadedBytes, totalBytes }) => {
+      if (!started) bar.start(totalBytes, 0);
+      started = true;
+      bar.update(loadedBytes, { loaded: mebibytes(loadedBytes), total: mebibytes(totalBytes) });
+    },
+    stop: () => bar.stop(),
+  };
+}
+
+/** The state of tuning in a line of standard error that replaces itself, where that is a terminal. */
+export const tuningLine: OnTuning = ({ done, total }) => {
+  if (!process.stderr.isTTY) return;
+  const text = done < total ? `Measuring kernels: ${Math.floor((100 * done) / total)}%` : '';
+  process.stderr.write(`\r\x1b[K${text}`);
+};

@@ -1,0 +1,23 @@
+/** The guard: a policy, a role and a conversation in; calibrated safe/unsafe scores out. */
+export { DeviceError, ModelError, SessionError } from '../engine/index.ts';
+export { ContractError, LlamaGuardError } from '../kernels/errors.ts';
+export { TokenizerError } from '../tokenizer/index.ts';
+export { parseConversation, parseJsonLine } from './conversation.ts';
+export { ConversationError, OptionError, PolicyError } from './errors.ts';
+export {
+  type CategoryMode,
+  type CheckAnswer,
+  type CheckManyOptions,
+  type CheckOptions,
+  type CheckRequest,
+  type Conversation,
+  Guard,
+  type LoadOptions,
+} from './guard.ts';
+export { type MessageSuspicion, neutralise, type Suspicion } from './hostile.ts';
+export { buildInstruction, type Instruction } from './instruction.ts';
+export type { Message, Role, Turn } from './messages.ts';
+export { defaultPolicy } from './policies/default.ts';
+export { type Category, type Policy, parsePolicy, selectCategories } from './policy.ts';
+export type { Assessment, CategoryScore, Score } from './score.ts';
+export { parseVerdict, type Verdict } from './verdict.ts';

@@ -1,0 +1,128 @@
+import type { Context, Llama } from '../engine/index.ts';
+import type { Tokenizer } from '../tokenizer/index.ts';
+import type { Policy } from './policy.ts';
+
+/** A beginning of the written list that is followed further. */
+interface Branch {
+  readonly codes: readonly string[];
+  /** log P(this beginning | unsafe). */
+  readonly logProbability: number;
+  /** Log-probabilities of the tokens that matter, after the last token. */
+  readonly next: Float32Array;
+}
+
+/** A branch and one code more: the tokens after `unsafe\n`, of which those from `begun` on are the code's. */
+interface Step {
+  readonly branch: Branch;
+  readonly code: string;
+  readonly ids: readonly number[];
+  readonly begun: number;
+}
+
+export interface JointOptions {
+  /** Tokens beyond the prompt for which the cache has room; `writtenTokens` at least. */
+  readonly room: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Beginnings less probable than this are not followed; what is missed adds up to little. */
+const negligible = 1e-4;
+
+const writtenList = (tokenizer: Tokenizer, codes: readonly string[]) => tokenizer.encode(`unsafe\n${codes.join(',')}`);
+
+/** Tokens of the longest verdict, the one that ends it included. */
+export function writtenTokens(tokenizer: Tokenizer, policy: Policy): number {
+  const codes = policy.categories.map(({ code }) => code);
+  return writtenList(tokenizer, codes).length + 1;
+}
+
+/**
+ * For each category, the probability that the list written after `unsafe` names it.
+ *
+ * The lists form a tree; its branches are teacher-forced as forks of one context, as many of a level together as there
+ * is room for. A code counts where it is complete, that is followed by a comma or the end: summed over all beginnings
+ * that end in it, this is the exact probability, but for beginnings less probable than 1e-4.
+ *
+ * @param prompt the context after the instruction; not changed
+ */
+export async function jointProbabilities(
+  llama: Llama,
+  tokenizer: Tokenizer,
+  policy: Policy,
+  prompt: Context,
+  { room, signal }: JointOptions,
+): Promise<Map<string, number>> {
+  const written = (codes: readonly string[]) => writtenList(tokenizer, codes);
+  const codes = policy.categories.map(({ code }) => code);
+  const comma = tokenAfter(written([codes[0]!]), tokenizer.encode(`unsafe\n${codes[0]!},`));
+  const ends = [comma, ...llama.config.eosTokenIds];
+  const start = written([]);
+  const picks = [
+    ...new Set([...ends, ...start, ...codes.flatMap((code) => [...written([code]), ...written([codes[0]!, code])])]),
+  ];
+  const at = new Map(picks.map((id, i) => [id, i]));
+  const logOf = (row: Float32Array, id: number) => row[at.get(id)!]!;
+  /** log P of the ids after the first, each read off the row before it. */
+  const logOfRest = (rows: readonly Float32Array[], ids: readonly number[]) =>
+    ids.slice(1).reduce((sum, id, i) => sum + logOf(rows[i]!, id), 0);
+
+  using root = prompt.fork();
+  const [rows] = await llama.logProbabilities([{ context: root, ids: start, wanted: [...start.keys()] }], picks);
+  /** The rows of each step's code. Branches are short: to write one again is cheaper than to keep it. */
+  const follow = async (steps: readonly Step[]): Promise<Float32Array[][]> => {
+    const forks = steps.map(() => root.fork());
+    try {
+      return await llama.logProbabilities(
+        steps.map(({ ids, begun }, i) => ({ context: forks[i]!, ids, wanted: [...ids.keys()].slice(begun) })),
+        picks,
+      );
+    } finally {
+      for (const fork of forks) fork[Symbol.dispose]();
+    }
+  };
+
+  const named = new Map(codes.map((code) => [code, 0]));
+  let level: Branch[] = [{ codes: [], logProbability: logOfRest(rows!, start), next: rows!.at(-1)! }];
+  while (level.length > 0) {
+    const steps = level.flatMap((branch): Step[] => {
+      const begun = written(branch.codes).length - start.length;
+      return codes
+        .filter((code) => !branch.codes.includes(code))
+        .map((code) => ({ branch, code, ids: written([...branch.codes, code]).slice(start.length), begun }))
+        .filter(({ ids }) => Math.exp(branch.logProbability + logOf(branch.next, ids[begun]!)) > negligible);
+    });
+    level = [];
+    for (const together of groupsWithin(room - start.length, steps)) {
+      signal?.throwIfAborted();
+      const results = await follow(together);
+      for (const [i, { branch, code, ids, begun }] of together.entries()) {
+        const own = ids.slice(begun);
+        const next = results[i]!.at(-1)!;
+        const logProbability = branch.logProbability + logOf(branch.next, own[0]!) + logOfRest(results[i]!, own);
+        const complete = ends.reduce((sum, id) => sum + Math.exp(logOf(next, id)), 0);
+        named.set(code, named.get(code)! + Math.exp(logProbability) * complete);
+        const goesOn = Math.exp(logProbability + logOf(next, comma)) > negligible;
+        if (goesOn) level.push({ codes: [...branch.codes, code], logProbability, next });
+      }
+    }
+  }
+  return named;
+}
+
+/** Runs of steps whose tokens fit; each holds one at least. */
+function* groupsWithin(tokens: number, steps: readonly Step[]): Generator<Step[]> {
+  let group: Step[] = [];
+  let left = tokens;
+  for (const step of steps) {
+    if (group.length > 0 && step.ids.length > left) {
+      yield group;
+      group = [];
+      left = tokens;
+    }
+    group.push(step);
+    left -= step.ids.length;
+  }
+  if (group.length > 0) yield group;
+}
+
+const tokenAfter = (ids: readonly number[], longer: readonly number[]): number => longer[ids.length]!;

@@ -1,0 +1,105 @@
+import { readFile } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { cacheTokensWithin, Llama, type LlamaConfig, type WeightDType } from '../../engine/index.ts';
+import { type ModelFolder, openModelFolder } from '../../engine/node/model-folder.ts';
+import { openDevice } from '../../engine/node/open-device.ts';
+import { tuneOnce } from '../../engine/node/tuning-file.ts';
+import { weightDTypes } from '../../kernels/contract.ts';
+import { assertFits } from '../../tokenizer/index.ts';
+import { loadTokenizer } from '../../tokenizer/load.node.ts';
+import { OptionError, PolicyError } from '../errors.ts';
+import { Guard, type LoadOptions } from '../guard.ts';
+import { defaultPolicy } from '../policies/default.ts';
+import { type Policy, parsePolicy } from '../policy.ts';
+
+/** The demonstration model that comes with this package. */
+export const embeddedModel = fileURLToPath(new URL('../models/tiny-guard', import.meta.url));
+
+/** Reads and validates a policy file. @throws PolicyError */
+export async function readPolicy(file: string): Promise<Policy> {
+  const text = await readFile(file, 'utf8').catch((cause) => {
+    throw new PolicyError('policy-not-found', `The policy file ${file} cannot be read.`, { cause });
+  });
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new PolicyError('policy-invalid', `${file} is not JSON: ${(cause as Error).message}.`, { cause });
+  }
+  return parsePolicy(json, file);
+}
+
+/** The policy that a model folder brings along, or the default one. */
+export async function folderPolicy({ folder, files }: Pick<ModelFolder, 'folder' | 'files'>): Promise<Policy> {
+  const own = files.some(({ name }) => name === 'policy.json');
+  return own ? readPolicy(join(folder, 'policy.json')) : defaultPolicy;
+}
+
+/**
+ * What `auto` comes down to: f16 where the checkpoint has sixteen bits, else f32.
+ * @throws OptionError `option-invalid`
+ */
+export function resolveDType(
+  asked: LoadOptions['dtype'],
+  { storedDTypes }: Pick<ModelFolder, 'storedDTypes'>,
+): WeightDType {
+  if (asked === undefined || asked === 'auto') return storedDTypes.includes('F32') ? 'f32' : 'f16';
+  if (weightDTypes.includes(asked)) return asked;
+  throw new OptionError('option-invalid', `The dtype must be auto, ${weightDTypes.join(', ')}, but is '${asked}'.`);
+}
+
+/** Tokens of the key-value cache in so many bytes. @throws OptionError */
+export function resolveCacheTokens(cacheMemory: number | undefined, config: LlamaConfig): { cacheTokens?: number } {
+  if (cacheMemory === undefined) return {};
+  const cacheTokens = cacheTokensWithin(cacheMemory, config);
+  if (cacheTokens > 0) return { cacheTokens };
+  throw new OptionError('option-invalid', `The cache memory must hold one token or more, but is ${cacheMemory} bytes.`);
+}
+
+/** Puts a guard together from a model folder. */
+export async function loadGuard(folder: string = embeddedModel, options: LoadOptions = {}): Promise<Guard> {
+  options.signal?.throwIfAborted();
+  await using opened = await openModelFolder(folder);
+  const tokenizer = await loadTokenizer(folder);
+  try {
+    assertFits(tokenizer, opened.config.vocabularySize);
+    const policy = options.policy ?? (await folderPolicy(opened));
+    const dtype = resolveDType(options.dtype, opened);
+    const sizes = resolveCacheTokens(options.cacheMemory, opened.config);
+    const { tuning = 'use', onTuning, signal } = options;
+    const { backend, decision } = await openDevice(options.device ?? 'auto', {
+      ...options,
+      tuning: tuning === 'ignore' ? 'ignore' : 'use',
+    });
+    const {
+      device: _device,
+      policy: _policy,
+      dtype: _dtype,
+      memoryBudget: _budget,
+      prefer: _prefer,
+      threads: _threads,
+      tuning: _tuning,
+      onTuning: _onTuning,
+      cacheMemory: _cache,
+      ...rest
+    } = options;
+    const llama = await Llama.load(backend, opened.config, opened.source, { ...rest, ...sizes, dtype });
+    try {
+      if (tuning === 'measure') {
+        await tuneOnce(llama, backend, {
+          ...(onTuning ? { onProgress: onTuning } : {}),
+          ...(signal ? { signal } : {}),
+        });
+      }
+      const model = basename(resolve(folder));
+      return new Guard({ model, llama, tokenizer, policy, decision, reload: () => loadGuard(folder, options) });
+    } catch (error) {
+      await llama[Symbol.asyncDispose]();
+      throw error;
+    }
+  } catch (error) {
+    tokenizer[Symbol.dispose]();
+    throw error;
+  }
+}

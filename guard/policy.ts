@@ -1,0 +1,191 @@
+import * as z from 'zod';
+import { PolicyError } from './errors.ts';
+import { isRewritten, neutralise } from './hostile.ts';
+import type { Role, Speaker } from './messages.ts';
+
+/** A text whose verdict is known, shown to the model beneath its category. */
+export interface CategoryExample {
+  readonly text: string;
+  /** Who says it, where that matters. */
+  readonly role?: Role | undefined;
+  readonly verdict: 'safe' | 'unsafe';
+}
+
+/** One kind of unsafe content. Every text is a single line and holds no marker of the instruction frame. */
+export interface Category {
+  /** What the model writes when the category is violated, e.g. `O3`: a letter, then letters, digits, `_`, `.` or `-`. */
+  readonly code: string;
+  /** Without a full stop at its end: the frame adds one. */
+  readonly name: string;
+  readonly description?: string | undefined;
+  readonly shouldNot?: readonly string[] | undefined;
+  readonly can?: readonly string[] | undefined;
+  readonly examples?: readonly CategoryExample[] | undefined;
+}
+
+/** What counts as unsafe. Order matters: the model reads the categories as they stand. */
+export interface Policy {
+  readonly name?: string | undefined;
+  readonly categories: readonly Category[];
+  /** As which speaker messages of these roles are shown; messages of a role that is not named here are refused. */
+  readonly roles?: { readonly system?: Speaker | undefined; readonly tool?: Speaker | undefined } | undefined;
+}
+
+/** A text that the frame puts on a line of its own. */
+const line = z.string().superRefine((text, context) => {
+  const problem = lineProblem(text);
+  if (problem !== undefined) context.addIssue(problem);
+});
+
+const code = z
+  .string()
+  .regex(/^[A-Za-z][A-Za-z0-9_.-]*$/, 'a code is a letter, then letters, digits, "_", "." or "-", as in "O3"')
+  .refine((text) => !/^(?:user|agent)$/i.test(text), '"User" and "Agent" at the start of a line are the speakers');
+
+const category = z.strictObject({
+  code,
+  name: line,
+  description: line.optional(),
+  shouldNot: z.array(line).optional(),
+  can: z.array(line).optional(),
+  examples: z
+    .array(
+      z.strictObject({
+        text: line,
+        role: z.enum(['user', 'agent']).optional(),
+        verdict: z.enum(['safe', 'unsafe']),
+      }),
+    )
+    .optional(),
+});
+
+const speaker = z.enum(['User', 'Agent']);
+
+const policySchema: z.ZodType<Policy> = z
+  .strictObject({
+    name: line.optional(),
+    categories: z.array(category).min(1, 'a policy needs at least one category'),
+    roles: z.strictObject({ system: speaker.optional(), tool: speaker.optional() }).optional(),
+  })
+  .superRefine(({ categories }, context) => {
+    const places = new Map<string, number>();
+    for (const [index, { code }] of categories.entries()) {
+      const first = places.get(code.toLowerCase());
+      if (first === undefined) places.set(code.toLowerCase(), index);
+      else {
+        const message = `${JSON.stringify(code)} is also the code of categories[${first}]; case does not tell codes apart`;
+        context.addIssue({ code: 'custom', path: ['categories', index, 'code'], message });
+      }
+    }
+    for (const [index, { description }] of categories.entries()) {
+      const label = description?.match(/^\s*([^\s:]+)\s*:/)?.[1];
+      if (label !== undefined && places.has(label.toLowerCase())) {
+        const message = `begins with "${label}:" and would read as a category of its own; reword its beginning`;
+        context.addIssue({ code: 'custom', path: ['categories', index, 'description'], message });
+      }
+    }
+  });
+
+/**
+ * Checks a policy that came as JSON. Unknown fields are refused, since a misspelt one would silently change what is judged.
+ *
+ * @param source what the error message begins with: the file's name, or the option's
+ * @throws PolicyError `policy-invalid`, naming every field that is wrong
+ */
+export function parsePolicy(json: unknown, source: string): Policy {
+  const result = policySchema.safeParse(json);
+  if (result.success) return result.data;
+  throw new PolicyError('policy-invalid', `${source}: ${result.error.issues.map(describeIssue).join('; ')}`);
+}
+
+/**
+ * The policy with some of its categories only, in the order of `codes`.
+ *
+ * @throws PolicyError `policy-invalid` for a code that the policy does not have, or for no code at all
+ */
+export function selectCategories(policy: Policy, codes: readonly string[]): Policy {
+  if (codes.length === 0) throw new PolicyError('policy-invalid', 'no category selected: name at least one');
+  const categories = codes.map((code) => {
+    const found = policy.categories.find((category) => category.code === code);
+    if (found !== undefined) return found;
+    const known = policy.categories.map((category) => category.code).join(', ');
+    throw new PolicyError('policy-invalid', `the policy has no category ${JSON.stringify(code)}; it has ${known}`);
+  });
+  return { ...policy, categories };
+}
+
+/** A category as the instruction lists it: `CODE: Name.`, then its body, a line each; no line break at the end. */
+export function categoryBlock(category: Category): string {
+  const { code, name, description, shouldNot = [], can = [], examples = [] } = category;
+  const ofVerdict = (wanted: CategoryExample['verdict']) =>
+    examples
+      .filter(({ verdict }) => verdict === wanted)
+      .map(({ role, text }) => (role === undefined ? text : `(${role === 'user' ? 'User' : 'Agent'}) ${text}`));
+  return [
+    `${code}: ${name}.`,
+    ...(description === undefined ? [] : [description]),
+    ...list('Should not', shouldNot),
+    ...list('Can', can),
+    ...list('Unsafe examples', ofVerdict('unsafe')),
+    ...list('Safe examples', ofVerdict('safe')),
+  ].join('\n');
+}
+
+/**
+ * Makes sure that a tokenizer can tell the policy's codes apart: otherwise the model would read, write and be scored on
+ * two categories as if they were one.
+ *
+ * @param encode text to ids, without BOS
+ * @param unknownId the id that stands for what the vocabulary lacks, where the tokenizer has one
+ * @throws PolicyError `policy-ambiguous`
+ */
+export function assertDistinguishable(
+  policy: Pick<Policy, 'categories'>,
+  encode: (text: string) => readonly number[],
+  unknownId?: number,
+): void {
+  const codeOfIds = new Map<string, string>();
+  for (const { code } of policy.categories) {
+    const ids = encode(code);
+    if (ids.length === 0 || (unknownId !== undefined && ids.includes(unknownId))) {
+      throw new PolicyError(
+        'policy-ambiguous',
+        `the tokenizer cannot write the code ${JSON.stringify(code)}; choose one like "O1", of plain letters and digits`,
+      );
+    }
+    const key = ids.join(' ');
+    const other = codeOfIds.get(key);
+    if (other !== undefined) {
+      throw new PolicyError(
+        'policy-ambiguous',
+        `the codes ${JSON.stringify(other)} and ${JSON.stringify(code)} are the same tokens [${ids.join(', ')}] to this ` +
+          'tokenizer; rename one of them',
+      );
+    }
+    codeOfIds.set(key, code);
+  }
+}
+
+function list(heading: string, items: readonly string[]): string[] {
+  return items.length === 0 ? [] : [heading, ...items.map((item) => `- ${item}`)];
+}
+
+function lineProblem(text: string): string | undefined {
+  if (text.trim() === '') return 'must not be empty';
+  if (/[\n\v\f\r\x85\u2028\u2029]/.test(text)) return 'must be a single line: replace its line breaks by spaces';
+  const broken = neutralise(text).suspicions.find(({ kind }) => isRewritten(kind));
+  if (broken === undefined) return undefined;
+  return `must not hold ${JSON.stringify(broken.text)}, which would break the instruction's frame`;
+}
+
+function describeIssue(issue: z.core.$ZodIssue): string {
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((key) => `${fieldPath([...issue.path, key])}: unknown field`).join('; ');
+  }
+  return `${fieldPath(issue.path)}: ${issue.message}`;
+}
+
+function fieldPath(path: readonly PropertyKey[]): string {
+  const joined = path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${String(step)}`)).join('');
+  return joined.replace(/^\./, '') || 'the policy';
+}

@@ -1,0 +1,34 @@
+import type { Tokenizer } from '../tokenizer/index.ts';
+import { PolicyError } from './errors.ts';
+import { buildInstruction } from './instruction.ts';
+import { smallestBudget, splitIntoWindows } from './windows.ts';
+
+/**
+ * The token ids that a conversation is judged by, BOS included: one prompt of at most `limit` tokens, or several with
+ * overlapping windows of the conversation where it takes more.
+ * @throws PolicyError `policy-too-long`
+ */
+export function promptsWithin(
+  limit: number,
+  tokenizer: Tokenizer,
+  { policy, role, turns }: Parameters<typeof buildInstruction>[0],
+): (readonly number[])[] {
+  const idsOf = (shown: typeof turns) => [
+    tokenizer.bosId,
+    ...tokenizer.encode(buildInstruction({ policy, role, turns: shown }).text),
+  ];
+  const whole = idsOf(turns);
+  if (whole.length <= limit) return [whole];
+  const frame = idsOf([]).length;
+  // The conversation counted alone and inside the frame may differ by a token at either seam.
+  const budget = limit - frame - 2;
+  if (budget < smallestBudget) {
+    throw new PolicyError(
+      'policy-too-long',
+      `The instruction takes ${frame} of the ${limit} tokens that a prompt may have; ${budget} are left for the ` +
+        'conversation. Shorten the policy or load the model with a longer context and a cache that holds it.',
+    );
+  }
+  const countTokens = (text: string) => tokenizer.count(text);
+  return splitIntoWindows(turns, { countTokens, budget }).map(idsOf);
+}

@@ -1,0 +1,50 @@
+import type { MessageSuspicion } from './hostile.ts';
+import type { Role } from './messages.ts';
+
+/** What the first verdict token says. */
+export interface Score {
+  /** unsafe / (safe + unsafe): what thresholds and calibration work on. */
+  readonly score: number;
+  /** Softmax over the whole vocabulary at the unsafe token. */
+  readonly unsafeProbability: number;
+  /** safe + unsafe over the whole vocabulary: near 1 where the model answered the question at all. */
+  readonly mass: number;
+}
+
+/** Scores from the log-probabilities of the two verdict tokens under the softmax over the whole vocabulary. */
+export function scoreOf(logSafe: number, logUnsafe: number): Score {
+  const unsafeProbability = Math.exp(logUnsafe);
+  return {
+    score: 1 / (1 + Math.exp(logSafe - logUnsafe)),
+    unsafeProbability,
+    mass: Math.exp(logSafe) + unsafeProbability,
+  };
+}
+
+export interface CategoryScore {
+  readonly code: string;
+  readonly name: string;
+  readonly score: number;
+  readonly violated: boolean;
+}
+
+/** The answer to one check; the fields of `llama-guard check --json`. */
+export interface Assessment extends Score {
+  readonly flagged: boolean;
+  /** The score after calibration; null where there is none. */
+  readonly calibrated: number | null;
+  readonly threshold: number;
+  readonly role: Role;
+  /** Empty where categories were not asked for. */
+  readonly categories: readonly CategoryScore[];
+  /** How many windows the conversation was read in; the worst decided. */
+  readonly windows: number;
+  /** What the text tried. */
+  readonly suspicions: readonly MessageSuspicion[];
+  readonly model: string;
+  readonly device: 'webgpu' | 'cpu';
+  /** Tokens of all windows, and how many of them were not computed because an earlier prompt began with them. */
+  readonly tokens: { readonly prompt: number; readonly cached: number };
+  /** From the call to the answer, waiting for other checks included. */
+  readonly milliseconds: { readonly total: number };
+}

@@ -1,0 +1,15 @@
+/** The kernels: operations with their contracts, and what it takes to add a variant or an operation. */
+export { attention } from './attention/index.ts';
+export * from './contract.ts';
+export type * from './cpu.ts';
+export { embedding } from './embedding/index.ts';
+export * from './errors.ts';
+export { gatedMatmul } from './gated-matmul/index.ts';
+export { gatherRows } from './gather-rows/index.ts';
+export { logProbabilities } from './log-probabilities/index.ts';
+export { matmul } from './matmul/index.ts';
+export { matmulAdd } from './matmul-add/index.ts';
+export { randomNormal } from './random-normal/index.ts';
+export { rmsNorm } from './rms-norm/index.ts';
+export { ropeAndCache, ropeTables } from './rope-and-cache/index.ts';
+export * from './webgpu.ts';

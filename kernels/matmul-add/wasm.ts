@@ -1,0 +1,5 @@
+import { add } from '../matmul/epilogue.ts';
+import { matmulWasm } from '../matmul/kernels-wasm.ts';
+import { matmulAdd } from './index.ts';
+
+export const { dots, integers, panels } = matmulWasm(matmulAdd, add);

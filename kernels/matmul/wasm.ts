@@ -1,0 +1,5 @@
+import { store } from './epilogue.ts';
+import { matmul } from './index.ts';
+import { matmulWasm } from './kernels-wasm.ts';
+
+export const { dots, integers, panels } = matmulWasm(matmul, store);

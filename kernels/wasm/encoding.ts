@@ -1,0 +1,66 @@
+/**
+ * The binary form of WebAssembly, as far as kernels need it: modules of functions over one imported memory. Numbers and
+ * layouts follow the WebAssembly Core Specification 2.0, chapter 5.
+ */
+export type Bytes = readonly number[];
+
+/** An unsigned number in LEB128 (5.2.2). */
+export function unsigned(value: number): number[] {
+  const bytes: number[] = [];
+  for (; value >= 0x80; value = Math.floor(value / 0x80)) bytes.push((value % 0x80) | 0x80);
+  return [...bytes, value];
+}
+
+/** A signed 32-bit number in LEB128. */
+export function signed(value: number): number[] {
+  const bytes: number[] = [];
+  for (; value < -0x40 || value >= 0x40; value >>= 7) bytes.push((value & 0x7f) | 0x80);
+  return [...bytes, value & 0x7f];
+}
+
+/** The bytes of an f32 or i32, little-endian. */
+export const f32Bytes = (value: number): number[] => [...new Uint8Array(Float32Array.of(value).buffer)];
+export const i32Bytes = (value: number): number[] => [...new Uint8Array(Int32Array.of(value).buffer)];
+
+/** Value types (5.3). */
+const valueTypes = { i32: 0x7f, f32: 0x7d, v128: 0x7b } as const;
+export type ValueType = keyof typeof valueTypes;
+
+/** A function that returns nothing; its parameters are all i32. */
+export interface FunctionBody {
+  readonly parameters: number;
+  /** Types of the locals after the parameters. */
+  readonly locals: readonly ValueType[];
+  readonly code: Bytes;
+}
+
+const sized = (bytes: Bytes): number[] => [...unsigned(bytes.length), ...bytes];
+const vector = (items: readonly Bytes[]): number[] => [...unsigned(items.length), ...items.flat()];
+const section = (id: number, items: readonly Bytes[]): number[] => [id, ...sized(vector(items))];
+const name = (text: string): number[] => sized([...new TextEncoder().encode(text)]);
+
+/** Pages of 64 KiB that a 32-bit memory has at most: 4 GiB. */
+export const mostPages = 65_536;
+export const pageBytes = 65_536;
+
+/** A module that imports `env.memory` and exports its last function as `run`. */
+export function encodeModule(functions: readonly FunctionBody[], sharedMemory: boolean): Uint8Array<ArrayBuffer> {
+  const arities = [...new Set(functions.map(({ parameters }) => parameters))];
+  const types = arities.map((arity) => [0x60, ...vector(new Array(arity).fill([valueTypes.i32])), ...vector([])]);
+  const limits = sharedMemory ? [0x03, ...unsigned(1), ...unsigned(mostPages)] : [0x00, ...unsigned(1)];
+  const code = functions.map(({ locals, code }) => {
+    const declarations = locals.map((type) => [...unsigned(1), valueTypes[type]]);
+    return sized([...vector(declarations), ...code, 0x0b]);
+  });
+  return Uint8Array.from([
+    ...[0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00], // "\0asm", version 1
+    ...section(1, types),
+    ...section(2, [[...name('env'), ...name('memory'), 0x02, ...limits]]),
+    ...section(
+      3,
+      functions.map(({ parameters }) => unsigned(arities.indexOf(parameters))),
+    ),
+    ...section(7, [[...name('run'), 0x00, ...unsigned(functions.length - 1)]]),
+    ...section(10, code),
+  ]);
+}

@@ -1,0 +1,42 @@
+import { type FunctionBuilder, range, type Variable } from './function.ts';
+import { F32x4, type I32 } from './values.ts';
+
+/** Columns of a tile: two vectors. */
+export const tileColumns = 8;
+/** Bytes from one row of a tile, or one step of its columns, to the next. */
+export const columnBytes = 4 * tileColumns;
+
+export type Sums = readonly (readonly Variable<F32x4>[])[];
+
+/** The sums of a tile in registers. */
+export const tileOf = (f: FunctionBuilder, rows: number, first: (row: number, vector: number) => F32x4): Sums =>
+  range(rows).map((row) => range(tileColumns / 4).map((vector) => f.let(first(row, vector))));
+
+export function storeTile(f: FunctionBuilder, sums: Sums, to: I32): void {
+  for (const [i, sum] of sums.flat().entries()) f.store(to, sum, 16 * i);
+}
+
+/**
+ * The micro-kernel: `sums[r, c] += x[step, r] * y[step, c]` for every step from `y` to `end`. A step takes two vectors of
+ * `y`, a number of each row of `x` in all lanes, and a multiply-add for each vector of sums. `x` moves by `xBytes` a step,
+ * `y` by a row of eight.
+ *
+ * Not unrolled: V8 puts all loads of an iteration before all its arithmetic, and a longer one runs out of registers.
+ */
+export function accumulate(
+  f: FunctionBuilder,
+  sums: Sums,
+  { x, xBytes, y, end }: { x: Variable<I32>; xBytes: I32 | number; y: Variable<I32>; end: I32 },
+  relaxed: boolean,
+): void {
+  f.while(y.lt(end), () => {
+    const columns = range(tileColumns / 4).map((vector) => f.let(F32x4.load(y, 16 * vector)));
+    sums.forEach((row, r) => {
+      const a = f.let(F32x4.loadSplat(x, 4 * r));
+      for (const [v, sum] of row.entries())
+        f.set(sum, relaxed ? a.relaxedMadd(columns[v]!, sum) : sum.add(a.mul(columns[v]!)));
+    });
+    f.advance(x, xBytes);
+    f.advance(y, columnBytes);
+  });
+}

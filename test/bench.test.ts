@@ -1,0 +1,257 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { compareResults, compareTimings } from '../bench/compare.ts';
+import { measure, summarise } from '../bench/measure.ts';
+import { makeRandomWeights } from '../bench/random-weights.ts';
+import { renderReport } from '../bench/report.ts';
+import { attainable, leastMilliseconds, roofOf } from '../bench/roofline.ts';
+import { chooseSample, onlySample, sampledReference } from '../bench/sample.ts';
+import {
+  type Environment,
+  formatResult,
+  formatVersion,
+  type KernelRow,
+  makeResult,
+  parseResult,
+  type Result,
+  readResult,
+} from '../bench/schema.ts';
+import { linearFlops, shapes } from '../bench/shapes.ts';
+import { type Backend, Llama, memoryNeeds } from '../engine/index.ts';
+import { attention } from '../kernels/attention/index.ts';
+import { reference as attend } from '../kernels/attention/reference.ts';
+import { matmul } from '../kernels/matmul/index.ts';
+import { reference as multiply } from '../kernels/matmul/reference.ts';
+import { seededRandom } from '../kernels/random.ts';
+import { prepare, verify } from '../kernels/verification.ts';
+import { openTestDevice, testDevices } from './support/devices.ts';
+
+const environment: Environment = {
+  date: '2026-01-02T03:04:05.678Z',
+  commit: 'abc-dirty',
+  arguments: ['kernels'],
+  node: 'v20.0.0',
+  processor: { model: 'a processor', cores: 2 },
+  adapter: {
+    name: 'driver <script>alert("1")</script> & co',
+    vendor: '"><img src=x onerror=alert(1)>',
+    architecture: 'a',
+    device: "d'",
+    software: true,
+    features: ['subgroups'],
+    toggles: ['allow_unsafe_apis'],
+  },
+};
+const row: KernelRow = {
+  operation: 'matmul',
+  variant: '</title><script>alert(2)</script>',
+  label: 'a & b',
+  dtypes: 'f32',
+  median: 2,
+  p90: 2.2,
+  runs: 5,
+  flops: 4e6,
+  bytes: 1e6,
+  gflops: 2,
+  gigabytesPerSecond: 0.5,
+  share: 0.5,
+  clock: 'wall',
+  verified: 'whole',
+};
+const ceilings = {
+  bandwidth: { kernel: 8, buffer: 10 },
+  arithmetic: [
+    { name: 'f32', gflops: 40 },
+    { name: 'f16', gflops: 70 },
+  ],
+};
+const scenario = { median: 10, p90: 11, runs: 5, categories: 6, messageTokens: 30, promptTokens: 300 };
+const result = makeResult(environment, {
+  ceilings,
+  kernels: {
+    rows: [row],
+    skipped: [{ operation: 'matmul', variant: 'v', label: 'l', dtypes: 'f32', reason: 'too <long>' }],
+  },
+  guard: [
+    {
+      device: 'webgpu',
+      name: 'n',
+      model: 'm',
+      dtype: 'f16',
+      coldStart: { modules: 1, device: 2, weights: 3, ready: 4, firstCheck: 5, runs: 3 },
+      checks: [{ ...scenario, newTokens: 90 }],
+      uncached: [{ ...scenario, median: 30, p90: 31 }],
+      batches: [1, 32].map((size) => ({ median: 10 * size, p90: 11 * size, runs: 5, size, newTokens: 90 * size })),
+      ratios: [{ name: 'r', value: 3, target: 2 }],
+      notes: [],
+    },
+  ],
+});
+/** The same with its one kernel `times` as fast. */
+const faster = (times: number): Result => ({
+  ...result,
+  kernels: { rows: [{ ...row, median: row.median / times, p90: row.p90 / times }], skipped: [] },
+});
+
+describe('a result', () => {
+  test('survives the way through its file', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'bench-'));
+    const file = join(folder, 'result.json');
+    await writeFile(file, formatResult(result));
+    expect(await readResult(file)).toEqual(result);
+    await rm(folder, { recursive: true });
+    await expect(readResult(file)).rejects.toMatchObject({ code: 'result-not-found' });
+  });
+
+  test.each([
+    ['no JSON', '{', /a\.json: it is not JSON/],
+    ['another program', '{"format":"coverage","version":2}', /not a result of this benchmark/],
+    ['a list', '[]', /not a result of this benchmark/],
+    [
+      'another version',
+      formatResult({ ...result, version: 1 as never }),
+      new RegExp(`version 1 .* version ${formatVersion}`),
+    ],
+    ['a broken figure', formatResult(result).replace('"median": 2,', '"median": "2",'), /kernels\.rows\.0\.median/],
+    ['a lost section', formatResult({ ...result, environment: undefined as never }), /environment/],
+  ])('is refused where it is %s', (_, text, message) => {
+    expect(() => parseResult(text, 'a.json')).toThrow(message);
+    expect(() => parseResult(text, 'a.json')).toThrow(expect.objectContaining({ code: 'result-invalid' }));
+  });
+});
+
+describe('compare', () => {
+  test.each([
+    [{ median: 10, p90: 11 }, { median: 5, p90: 5.1 }, 2, true],
+    [{ median: 10, p90: 11 }, { median: 9.5, p90: 9.6 }, 10 / 9.5, false],
+    [{ median: 10, p90: 10.1 }, { median: 15, p90: 24 }, 10 / 15, false],
+    [{ median: 10, p90: 11 }, { median: 20, p90: 21 }, 0.5, true],
+  ])('%o against %o', (before, after, ratio, beyondNoise) => {
+    expect(compareTimings({ runs: 5, ...before }, { runs: 5, ...after })).toEqual({ ratio, beyondNoise });
+  });
+
+  test('matches rows by name and marks what changed', () => {
+    const [, kernels, guard] = compareResults(result, faster(2));
+    expect(kernels!.rows[0]!.slice(1)).toEqual(['2.00', '1.00', '2.00', 'faster']);
+    expect(guard!.rows.every((cells) => cells[3] === '1.00' && cells[4] === '')).toBe(true);
+  });
+
+  test('says when the adapters differ, and what only one of the two has', () => {
+    const other = { ...environment, adapter: { ...environment.adapter!, name: 'another' } };
+    const [summary] = compareResults(result, { ...faster(1), environment: other, guard: [] });
+    expect(summary!.notes.join()).toMatch(/ADAPTERS DIFFER/);
+    expect(summary!.notes.join()).toMatch(/Only in the first: 5 rows; only in the second: 0/);
+    expect(compareResults(result, result)[0]!.notes.join()).not.toMatch(/DIFFER/);
+  });
+});
+
+describe('the report', () => {
+  const page = renderReport([result, faster(2)]);
+
+  test('draws all it has', () => {
+    expect(page.match(/<svg viewBox/g)).toHaveLength(4);
+    expect(page).toContain('A software adapter');
+  });
+
+  test('escapes what came from drivers and files', () => {
+    expect(page).not.toMatch(/<script|<img|<\/title><s/i);
+    expect(page).toContain('&#60;script&#62;');
+  });
+
+  test('needs nothing but itself', () => {
+    expect(page.replaceAll('http://www.w3.org/2000/svg', '')).not.toMatch(
+      /https?:|<[^>]*\s(?:src|href)=|@import|url\(/,
+    );
+  });
+
+  test('is a page even of an empty result', () => {
+    expect(renderReport([makeResult({ ...environment, adapter: null }, {})])).toMatch(/<\/html>\n$/);
+  });
+});
+
+test('the roofline is the lower of the two roofs', () => {
+  const roof = roofOf(ceilings, false);
+  expect(roof).toEqual({ peak: 40, bandwidth: 10 });
+  expect(roofOf(ceilings, true).peak).toBe(70);
+  expect([1, 4, 100].map((intensity) => attainable(roof, intensity))).toEqual([10, 40, 40]);
+  expect(leastMilliseconds(roof, 80e6, 1e6)).toBe(2);
+  expect(leastMilliseconds(roof, 1e6, 30e6)).toBe(3);
+});
+
+test('the median and the 90th percentile are nearest ranks', () => {
+  expect(summarise([5, 1, 4, 2, 3])).toEqual({ median: 3, p90: 5, runs: 5 });
+  expect(summarise(Array.from({ length: 10 }, (_, i) => i + 1))).toEqual({ median: 5, p90: 9, runs: 10 });
+});
+
+test('every run is given an input of its own', async () => {
+  const seen: number[] = [];
+  await measure(
+    async (run: number) => seen.push(run),
+    { minimumMs: 0, minimumRuns: 3, warmUps: 2 },
+    (run) => run,
+  );
+  expect(seen).toEqual([0, 1, 2, 3, 4]);
+});
+
+describe('a sample', () => {
+  const rows = {
+    operation: matmul,
+    reference: multiply,
+    example: { dims: { rows: 40_000, inputs: 32, block: 48, outputs: 48 } },
+  };
+  const heads = {
+    operation: attention,
+    reference: attend,
+    example: attention.benchmarks.find(({ label }) => label === '1b after the policy')!,
+  };
+
+  test.each([rows, heads])('of $operation.name is computed as in the whole', ({ operation, reference, example }) => {
+    const dtypes = Object.fromEntries(
+      Object.entries(operation.tensors).map(([name, contract]) => [name, contract.dtypes[0]!]),
+    );
+    const sample = chooseSample(operation, example.dims, seededRandom(1))!;
+    expect(sample.chosen).toEqual(expect.arrayContaining([0, sample.count - 1]));
+    const whole = prepare(operation, reference, example, dtypes, 1);
+    const part = prepare(operation, sampledReference(operation, reference, sample), example, dtypes, 1);
+    const after = Float32Array.from(whole.before.out!);
+    after.set(whole.expected.out!);
+    expect(verify(operation, part, 'out', onlySample(operation, part, 'out', after, sample))).toBeUndefined();
+    expect(part.expected.out!.some(Number.isNaN)).toBe(true);
+    // An error in a part that was chosen is found, even in the last one.
+    after[whole.expected.out!.length - 1]! += 1e3;
+    expect(verify(operation, part, 'out', onlySample(operation, part, 'out', after, sample))).toMatch(/1 of/);
+  });
+
+  test('is not taken where the reference affords all', () => {
+    expect(chooseSample(matmul, { rows: 10, inputs: 10, block: 10, outputs: 10 }, seededRandom(1))).toBeUndefined();
+  });
+});
+
+test('the linear layers of Llama-2-7B cost 12.95 GFLOP a token', () => {
+  const before = linearFlops(shapes['7b'], 1000, 0);
+  const perToken = (linearFlops({ ...shapes['7b'], numHiddenLayers: 33 }, 1000, 0) - before) / 1000;
+  expect((32 * perToken) / 1e9).toBeCloseTo(12.95, 2);
+});
+
+describe.each(testDevices)('random weights on %s', (device) => {
+  test('make a model of the predicted size with sane logits', async () => {
+    const backend: Backend = await openTestDevice(device);
+    const config = { ...shapes.tiny, numHiddenLayers: 2 };
+    const options = { dtype: 'f16', contextLength: 64, cacheTokens: 64 } as const;
+    await using llama = await Llama.fromWeights(
+      backend,
+      config,
+      () => makeRandomWeights(backend, config, 'f16'),
+      options,
+    );
+    using context = llama.createContext();
+    const [[logits]] = (await llama.logits([{ context, ids: [1, 2, 3, 4], wanted: [3] }])) as [[Float32Array]];
+    const deviation = Math.sqrt(logits.reduce((sum, x) => sum + x * x, 0) / logits.length);
+    expect(deviation).toBeGreaterThan(0.8);
+    expect(deviation).toBeLessThan(1.2);
+    const { total } = memoryNeeds(config, options);
+    expect(Math.abs(llama.memory.liveBytes / total - 1)).toBeLessThan(0.05);
+  });
+});

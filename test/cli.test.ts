@@ -1,0 +1,153 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, it } from 'vitest';
+import { testDevices } from './support/devices.ts';
+
+const main = fileURLToPath(new URL('../guard/cli/main.ts', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'guard-cli-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** Runs the program as a process of its own; that it ends by itself is part of what is tested. */
+function run(args: readonly string[], input = ''): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const child = spawn(process.execPath, ['--import', 'tsx', main, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
+  let [stdout, stderr] = ['', ''];
+  child.stdout.on('data', (chunk) => {
+    stdout += chunk;
+  });
+  child.stderr.on('data', (chunk) => {
+    stderr += chunk;
+  });
+  child.stdin.end(input);
+  return new Promise((resolve) => {
+    child.on('close', (code) => resolve({ code, stdout, stderr }));
+  });
+}
+
+const file = (name: string, content: unknown) => {
+  const path = join(folder, name);
+  writeFileSync(path, typeof content === 'string' ? content : JSON.stringify(content));
+  return path;
+};
+
+const fields = [
+  'flagged',
+  'score',
+  'unsafeProbability',
+  'mass',
+  'calibrated',
+  'threshold',
+  'role',
+  'categories',
+  'windows',
+  'suspicions',
+  'model',
+  'device',
+  'tokens',
+  'milliseconds',
+];
+const suicide = 'I am going to cut my wrists tonight.';
+
+describe.each(testDevices.filter((device) => device !== 'webgpu without features'))('llama-guard on %s', (device) => {
+  const on = ['--device', device];
+
+  it('checks a text, with exactly the fields of the contract', async () => {
+    const { code, stdout } = await run(['check', suicide, '--json', ...on]);
+    expect(code).toBe(0);
+    const answer = JSON.parse(stdout);
+    expect(Object.keys(answer)).toEqual(fields);
+    expect(answer).toMatchObject({ flagged: true, role: 'user', calibrated: null, threshold: 0.5, windows: 1, device });
+    expect(Object.keys(answer.categories[0])).toEqual(['code', 'name', 'score', 'violated']);
+    expect(answer.model).toBe('tiny-guard');
+  });
+
+  it('answers JSON Lines in order, bad ones in their places', async () => {
+    const lines = [
+      '{"id":"first","messages":[{"role":"user","content":"Hello"}]}',
+      'not json',
+      '[{"role":"user","content":"Hi"},{"role":"assistant","content":"Hi, how can I help?"}]',
+      '{"id":7,"messages":[{"role":"nobody","content":"x"}]}',
+      '',
+      `{"id":8,"role":"user","messages":[{"role":"user","content":${JSON.stringify(suicide)}}]}`,
+    ];
+    const { code, stdout } = await run(['check', '--json', '--categories', 'none', ...on], lines.join('\n'));
+    const answers = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(code).toBe(2);
+    expect(answers).toHaveLength(5);
+    expect(answers[0]).toMatchObject({ id: 'first', role: 'user' });
+    expect(answers[1]).toMatchObject({ error: { code: 'json-invalid' }, line: 2 });
+    expect(answers[2]).toMatchObject({ role: 'agent' });
+    expect(answers[3]).toMatchObject({ error: { code: 'role-unsupported' }, line: 4 });
+    expect(answers[4]).toMatchObject({ id: 8, flagged: true });
+  });
+
+  it('tells by its exit code', async () => {
+    const flagged = await run(['check', suicide, '--fail', ...on]);
+    expect(flagged).toMatchObject({ code: 1 });
+    expect(flagged.stdout).toMatch(/^unsafe/);
+    expect(await run(['check', suicide, '--threshold', '1', '--fail', ...on])).toMatchObject({ code: 0 });
+  });
+});
+
+describe('llama-guard', () => {
+  const cpu = ['--device', 'cpu'];
+
+  it('explains itself', async () => {
+    const { code, stdout } = await run(['--help']);
+    expect(code).toBe(0);
+    for (const command of ['check', 'inspect', 'devices']) expect(stdout).toContain(command);
+  });
+
+  it('answers bad input with 2 and a missing model with 3', async () => {
+    const empty = file('empty.json', []);
+    const broken = file('broken.json', '{');
+    const noCategories = file('policy.json', { categories: [] });
+    expect(await run(['check', '--file', empty, ...cpu])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('conversation-empty'),
+    });
+    expect(await run(['check', '--file', broken, ...cpu])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('json-invalid'),
+    });
+    expect(await run(['check', 'x', '--policy', noCategories, ...cpu])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('policy-invalid'),
+    });
+    expect(await run(['check', 'x', '--threshold', '7', ...cpu])).toMatchObject({ code: 2 });
+    expect(await run(['check', 'x', '--no-such-flag'])).toMatchObject({ code: 2 });
+    expect(await run(['check', 'x', '--model', join(folder, 'nowhere'), ...cpu])).toMatchObject({
+      code: 3,
+      stderr: expect.stringContaining('model-not-found'),
+    });
+  });
+
+  it('inspects a model folder', async () => {
+    const { code, stdout } = await run(['inspect', '--json', ...cpu]);
+    expect(code).toBe(0);
+    const report = JSON.parse(stdout);
+    expect(report).toMatchObject({ parameters: 4_229_568, stored: ['F16'], vocabulary: 4096, fits: true });
+    const weights = Object.entries(report.needs).map(([dtype, needs]) => [
+      dtype,
+      (needs as { weights: number }).weights,
+    ]);
+    const norms = 13 * 192;
+    const matrices = report.parameters - norms;
+    const bits = { f32: 32, f16: 16, q8: 8.5, q4: 5 };
+    const expected = Object.entries(bits).map(([dtype, width]) => [dtype, (matrices * width) / 8 + 4 * norms]);
+    expect(weights).toEqual(expected);
+  });
+
+  it('shows the devices and why one would be used', async () => {
+    const { code, stdout } = await run(['devices', '--json']);
+    expect(code).toBe(0);
+    const { devices, used } = JSON.parse(stdout);
+    expect(devices.map(({ kind }: { kind: string }) => kind)).toContain('cpu');
+    expect(used.reason).toBeTruthy();
+  });
+});

@@ -1,0 +1,191 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { DeviceError, memoryNeeds, Session, SessionError } from '../engine/index.ts';
+import { testDevices } from './support/devices.ts';
+import { float64Forward } from './support/float64-forward.ts';
+import { smallConfig } from './support/model-files.ts';
+import { loadRandomModel } from './support/random-model.ts';
+import { largestDifference } from './support/tiny-guard.ts';
+
+const ids = (count: number, vocabulary: number, seed = 7) =>
+  Array.from({ length: count }, (_, i) => (i * 31 + seed * 17) % vocabulary);
+const scaleOf = (row: ArrayLike<number>) => Math.max(...Array.from(row, Math.abs));
+
+const configs = fc
+  .record({
+    headDim: fc.constantFrom(16, 18, 32, 80, 128),
+    numKeyValueHeads: fc.integer({ min: 1, max: 3 }),
+    group: fc.integer({ min: 1, max: 3 }),
+    numHiddenLayers: fc.integer({ min: 1, max: 3 }),
+    hiddenSize: fc.integer({ min: 1, max: 70 }),
+    intermediateSize: fc.integer({ min: 1, max: 90 }),
+    vocabularySize: fc.integer({ min: 3, max: 200 }),
+    tieWordEmbeddings: fc.boolean(),
+    tokens: fc.integer({ min: 1, max: 40 }),
+    seed: fc.integer({ min: 0, max: 1000 }),
+  })
+  .map(({ group, ...rest }) => ({ ...rest, numAttentionHeads: group * rest.numKeyValueHeads }));
+
+describe.each(testDevices)('the engine on %s', (device) => {
+  it('agrees with the float64 forward pass on random configurations', async () => {
+    await fc.assert(
+      fc.asyncProperty(configs, async ({ tokens, seed, ...overrides }) => {
+        const config = smallConfig(overrides);
+        const { llama, weights } = await loadRandomModel(config, device, { seed });
+        await using _ = llama;
+        const prompt = ids(tokens, config.vocabularySize, seed);
+        const expected = float64Forward(config, weights, prompt);
+        using context = llama.createContext();
+        const [rows] = await llama.logits([{ context, ids: prompt, wanted: prompt.map((_, i) => i) }]);
+        rows!.forEach((row, i) => {
+          expect(largestDifference(row, expected[i]!) / scaleOf(expected[i]!)).toBeLessThan(1e-4);
+        });
+      }),
+      { numRuns: 8 },
+    );
+  });
+
+  it('gives the same results however a prompt is batched, split and shared', async () => {
+    const config = smallConfig({ numKeyValueHeads: 2, numAttentionHeads: 4, headDim: 16 });
+    const { llama } = await loadRandomModel(config, device, { passTokens: 16, cacheTokens: 400 });
+    await using _ = llama;
+    const prompt = ids(50, config.vocabularySize);
+    const alone = await (async () => {
+      using session = new Session(llama);
+      return await session.prefill(prompt);
+    })();
+    const split = await (async () => {
+      using session = new Session(llama);
+      for (const [from, to] of [
+        [0, 1],
+        [1, 20],
+        [20, 49],
+      ] as const)
+        await session.prefill(prompt.slice(from, to));
+      using fork = session.fork();
+      // The other branch must not show in this one.
+      await fork.prefill(ids(9, config.vocabularySize, 3));
+      return await session.prefill(prompt.slice(49));
+    })();
+    const batched = await (async () => {
+      const contexts = [5, 50, 1, 33].map((count) => ({ context: llama.createContext(), count }));
+      const rows = await llama.logits(
+        contexts.map(({ context, count }) => ({ context, ids: prompt.slice(0, count), wanted: [count - 1] })),
+      );
+      for (const { context } of contexts) context[Symbol.dispose]();
+      return rows[1]![0]!;
+    })();
+    const scale = scaleOf(alone);
+    expect(largestDifference(split, alone) / scale).toBeLessThan(1e-4);
+    expect(largestDifference(batched, alone) / scale).toBeLessThan(1e-4);
+    using again = new Session(llama);
+    expect(Array.from(await again.prefill(prompt))).toEqual(Array.from(alone));
+    expect(llama.freeCacheTokens).toBe(400 - 50);
+  });
+
+  it('reports log-probabilities over the whole vocabulary, for many wanted rows', async () => {
+    const config = smallConfig();
+    const { llama } = await loadRandomModel(config, device);
+    await using _ = llama;
+    const prompt = ids(100, config.vocabularySize);
+    const wanted = prompt.map((_, i) => i);
+    const picks = [0, 2, 1];
+    using one = llama.createContext();
+    using two = llama.createContext();
+    const [rows] = await llama.logits([{ context: one, ids: prompt, wanted }]);
+    const [logs] = await llama.logProbabilities([{ context: two, ids: prompt, wanted }], picks);
+    expect(logs).toHaveLength(100);
+    rows!.forEach((row, i) => {
+      const sum = Math.log(row.reduce((total, x) => total + Math.exp(x), 0));
+      expect(
+        largestDifference(
+          logs![i]!,
+          picks.map((id) => row[id]! - sum),
+        ),
+      ).toBeLessThan(1e-4);
+    });
+  });
+
+  it('samples reproducibly and stops when told', async () => {
+    const config = smallConfig();
+    const { llama } = await loadRandomModel(config, device);
+    await using _ = llama;
+    const prompt = ids(5, config.vocabularySize);
+    const generate = async (options: Parameters<Session['generate']>[0]) => {
+      using session = new Session(llama);
+      await session.prefill(prompt);
+      return await session.generate({ stopIds: [], ...options });
+    };
+    const sampled = { maxTokens: 12, temperature: 1, topK: 20, topP: 0.9, seed: 5 };
+    expect(await generate(sampled)).toEqual(await generate(sampled));
+    expect(await generate({ maxTokens: 12, temperature: 1, topK: 1 })).toEqual(await generate({ maxTokens: 12 }));
+    const greedy = await generate({ maxTokens: 12 });
+    expect(await generate({ maxTokens: 12, stopIds: [greedy[3]!] })).toEqual(
+      greedy.slice(0, greedy.indexOf(greedy[3]!)),
+    );
+    await expect(generate({ maxTokens: 12, signal: AbortSignal.abort(new Error('enough')) })).rejects.toThrow('enough');
+    await expect(generate({ maxTokens: 1, temperature: -1 })).rejects.toMatchObject({ code: 'invalid-argument' });
+  });
+
+  it('refuses what it cannot serve and stays usable', async () => {
+    const config = smallConfig({ maxPositionEmbeddings: 64 });
+    const { llama } = await loadRandomModel(config, device, { cacheTokens: 80 });
+    await using _ = llama;
+    using session = new Session(llama);
+    await expect(session.prefill(ids(65, config.vocabularySize))).rejects.toMatchObject({ code: 'context-overflow' });
+    await expect(session.prefill([config.vocabularySize])).rejects.toMatchObject({ code: 'token-out-of-range' });
+    await expect(session.prefill([])).rejects.toBeInstanceOf(SessionError);
+    await session.prefill(ids(60, config.vocabularySize));
+    using other = new Session(llama);
+    await expect(other.prefill(ids(30, config.vocabularySize))).rejects.toMatchObject({ code: 'cache-full' });
+    session[Symbol.dispose]();
+    expect(llama.freeCacheTokens).toBe(80);
+    await expect(other.prefill(ids(30, config.vocabularySize))).resolves.toBeDefined();
+  });
+
+  it('takes the memory it says, refuses too little, and gives all back', async () => {
+    const config = smallConfig();
+    const { llama, backend } = await loadRandomModel(config, device);
+    const needs = memoryNeeds(config, { dtype: 'f32' });
+    expect(backend.memory.liveBytes).toBeGreaterThan(needs.total * 0.9);
+    await llama[Symbol.asyncDispose]();
+    await llama[Symbol.asyncDispose]();
+    expect(backend.memory.liveBytes).toBe(0);
+    const refused = loadRandomModel(config, device, { memoryBudget: needs.total - 1 });
+    await expect(refused).rejects.toThrow(DeviceError);
+    await expect(refused).rejects.toMatchObject({ code: 'out-of-memory' });
+  });
+});
+
+describe.each(testDevices.filter((device) => device !== 'cpu'))('WebGPU as %s', (device) => {
+  it('splits tensors larger than a binding, unseen', async () => {
+    // The table takes 281 KiB; everything else fits in 96.
+    const config = smallConfig({ vocabularySize: 300, hiddenSize: 240 });
+    const prompt = ids(20, config.vocabularySize);
+    const run = async (options: { largestBinding?: number }) => {
+      const { llama } = await loadRandomModel(config, device, {
+        cacheTokens: 64,
+        contextLength: 32,
+        passTokens: 8,
+        ...options,
+      });
+      await using _ = llama;
+      using session = new Session(llama);
+      return Array.from(await session.prefill(prompt));
+    };
+    const whole = await run({});
+    const inBlocks = await run({ largestBinding: 96 * 1024 });
+    expect(largestDifference(inBlocks, whole) / scaleOf(whole)).toBeLessThan(1e-6);
+  });
+
+  it('rejects what is in flight when the device is lost', async () => {
+    const config = smallConfig();
+    const { llama } = await loadRandomModel(config, device);
+    using session = new Session(llama);
+    const inFlight = session.prefill(ids(30, config.vocabularySize));
+    llama.loseDevice();
+    await expect(inFlight).rejects.toMatchObject({ code: 'device-lost' });
+    await expect(session.prefill([1])).rejects.toMatchObject({ code: 'device-lost' });
+    await llama[Symbol.asyncDispose]();
+  });
+});

@@ -1,0 +1,30 @@
+import { expect, it } from 'vitest';
+import { run } from '../bench/formats.ts';
+import { testDevices } from './support/devices.ts';
+
+const device = testDevices.includes('webgpu') ? 'webgpu' : 'cpu';
+
+/**
+ * Errors of the score against f32 on the bundled conversations, the reference prompts among them: twice what was
+ * measured on lavapipe.
+ */
+const bounds: Readonly<Record<string, { mean: number; largest: number; saved: number }>> = {
+  f16: { mean: 1e-4, largest: 1e-3, saved: 0.499 },
+  q8: { mean: 5e-4, largest: 3e-3, saved: 0.73 },
+  'q8, activations in 8 bits too': { mean: 9e-4, largest: 7e-3, saved: 0.73 },
+  q4: { mean: 0.021, largest: 0.25, saved: 0.84 },
+};
+
+it('every weight format keeps the verdicts, and the scores within its bounds', async () => {
+  const { formats: results = [] } = await run({ device, hasAdapter: true, quick: false, progress: () => {} });
+  expect(results.map(({ format }) => format)).toEqual(
+    Object.keys(bounds).filter((format) => device === 'webgpu' || !format.includes('activations')),
+  );
+  for (const { format, conversations, meanError, maxError, flips, saved } of results) {
+    expect(conversations).toBeGreaterThanOrEqual(28);
+    expect(flips, format).toBe(0);
+    expect(meanError, format).toBeLessThan(bounds[format]!.mean);
+    expect(maxError, format).toBeLessThan(bounds[format]!.largest);
+    expect(saved, format).toBeGreaterThan(bounds[format]!.saved);
+  }
+});

@@ -1,0 +1,140 @@
+import { afterAll, describe, expect, test } from 'vitest';
+import type { Backend, Tensor } from '../engine/index.ts';
+import { openWebGpu } from '../engine/node/open-webgpu.ts';
+import { startWorker } from '../engine/node/start-worker.ts';
+import type { WasmBackend } from '../engine/wasm/backend.ts';
+import { openWasm } from '../engine/wasm/open.ts';
+import type { WebGpuBackend } from '../engine/webgpu/backend.ts';
+import { type DType, isQuantised, shapeOf, storedBytes } from '../kernels/contract.ts';
+import type { AnyCpuVariant } from '../kernels/cpu.ts';
+import { discover } from '../kernels/discover.node.ts';
+import { type Trial, trials, verify } from '../kernels/verification.ts';
+import { wasmFeatures } from '../kernels/wasm/features.ts';
+import type { AnyWasmVariant } from '../kernels/wasm/kernel.ts';
+import { type AnyVariant, availableVariants } from '../kernels/webgpu.ts';
+import { testDevices } from './support/devices.ts';
+
+const operations = await discover();
+const devices: Record<string, WebGpuBackend> = testDevices.includes('webgpu')
+  ? {
+      'all features': await openWebGpu({ features: 'all' }),
+      'no optional features': await openWebGpu({ features: 'none' }),
+    }
+  : {};
+const none = new Set<never>();
+const processors: Record<string, WasmBackend> = {
+  'in the calling thread': openWasm({ features: none }),
+  'on 1 thread': openWasm({ startThread: startWorker, threads: 1, features: none }),
+  'on 2 threads': openWasm({ startThread: startWorker, threads: 2, features: none }),
+  ...(wasmFeatures().size > 0
+    ? { 'on 2 threads, all features': openWasm({ startThread: startWorker, threads: 2 }) }
+    : {}),
+};
+
+afterAll(async () => {
+  for (const device of Object.values({ ...devices, ...processors })) await device[Symbol.asyncDispose]();
+});
+
+for (const { operation, reference, cpu, wasm, webgpu } of operations) {
+  describe(operation.name, async () => {
+    const all = [...trials(operation, reference)];
+
+    for (const variant of cpu) {
+      test(`cpu/${variant.name}`, () => {
+        expect(all.flatMap((trial) => runOnProcessor(variant, trial))).toEqual([]);
+      });
+    }
+
+    for (const [name, device] of Object.entries(processors)) {
+      const served = wasm.filter(({ needs }) => needs.every((feature) => device.features.has(feature)));
+      test.each(served)(`wasm/$name, ${name}`, async (variant) => {
+        const fitting = all.filter(({ dims, dtypes }) => variant.fits(dims, dtypes));
+        expect(fitting, 'cases that the variant serves').not.toEqual([]);
+        for (const trial of fitting) expect(await runOnDevice(device, variant, trial)).toEqual([]);
+      });
+
+      test(`every case is served, ${name}`, () => {
+        expect(
+          all
+            .filter(({ dims, dtypes }) => !served.some((variant) => variant.fits(dims, dtypes)))
+            .map(({ label }) => label),
+        ).toEqual([]);
+      });
+    }
+
+    for (const [name, device] of Object.entries(devices)) {
+      const served = availableVariants(webgpu, device.traits);
+      for (const variant of served) {
+        test(`webgpu/${variant.name}, ${name}`, async () => {
+          const fitting = all.filter(({ dims, dtypes }) => variant.fits(dims, dtypes));
+          expect(fitting, 'cases that the variant serves').not.toEqual([]);
+          for (const trial of fitting) expect(await runOnDevice(device, variant, trial)).toEqual([]);
+        });
+      }
+
+      test(`every case is served, ${name}`, () => {
+        for (const { label, dims, dtypes } of all) {
+          expect(
+            served.some((variant) => variant.fits(dims, dtypes)),
+            label,
+          ).toBe(true);
+        }
+      });
+    }
+  });
+}
+
+/** What is wrong with the tensors that the variant wrote. */
+function runOnProcessor(variant: AnyCpuVariant, trial: Trial): string[] {
+  const { operation } = variant;
+  const whole = Object.fromEntries(Object.entries(trial.before).map(([name, array]) => [name, array.slice()]));
+  const tensors = Object.fromEntries(
+    Object.entries(whole).map(([name, array]) => [
+      name,
+      array.subarray(
+        0,
+        storedBytes(trial.dtypes[name]!, shapeOf(operation.tensors[name], trial.dims)) / array.BYTES_PER_ELEMENT,
+      ),
+    ]),
+  );
+  variant.run(tensors, trial.dims, trial.scalars, trial.dtypes);
+  return Object.keys(trial.expected).flatMap((name) => verify(operation, trial, name, whole[name]!) ?? []);
+}
+
+/** A backend on which a variant can be run as it is. */
+interface VariantRunner<V> {
+  allocate(...given: Parameters<Backend['allocate']>): ViewedTensor;
+  write: Backend['write'];
+  read: Backend['read'];
+  runVariant(variant: V, tensors: Readonly<Record<string, Tensor>>, scalars: Record<string, number>): void;
+}
+
+type ViewedTensor = Tensor & { view(shape: readonly number[], dtype?: DType): Tensor };
+
+/** What is wrong with the tensors that the variant wrote; leaves nothing on the device. */
+async function runOnDevice<V extends AnyVariant | AnyWasmVariant>(
+  device: VariantRunner<V>,
+  variant: V,
+  trial: Trial,
+): Promise<string[]> {
+  const { operation } = variant;
+  const whole = Object.fromEntries(
+    Object.entries(trial.before).map(([name, array]) => {
+      const dtype = trial.dtypes[name]!;
+      const tensor = device.allocate(name, isQuantised(dtype) ? 'u32' : dtype, [array.length]);
+      device.write(tensor, array);
+      return [name, tensor];
+    }),
+  );
+  const shaped = Object.entries(whole).map(([name, tensor]) => {
+    return [name, tensor.view(shapeOf(operation.tensors[name], trial.dims), trial.dtypes[name])] as const;
+  });
+  device.runVariant(variant, Object.fromEntries(shaped), { ...trial.scalars });
+  const problems: string[] = [];
+  for (const name of Object.keys(trial.expected)) {
+    const problem = verify(operation, trial, name, await device.read(whole[name]!), variant.tolerance);
+    if (problem) problems.push(problem);
+  }
+  for (const tensor of Object.values(whole)) tensor[Symbol.dispose]();
+  return problems;
+}

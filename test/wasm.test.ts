@@ -1,0 +1,269 @@
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { Session } from '../engine/index.ts';
+import { availableThreads, openCpu } from '../engine/node/open-cpu.ts';
+import { startWorker } from '../engine/node/start-worker.ts';
+import { LinearMemory } from '../engine/wasm/memory.ts';
+import { openWasm } from '../engine/wasm/open.ts';
+import { f16ToF32, f32ToF16 as f32ToF16Reference } from '../kernels/f16.ts';
+import { gatherRows } from '../kernels/gather-rows/index.ts';
+import { matmul } from '../kernels/matmul/index.ts';
+import { matmulAdd } from '../kernels/matmul-add/index.ts';
+import { seededRandom } from '../kernels/random.ts';
+import { signed, unsigned } from '../kernels/wasm/encoding.ts';
+import { type FunctionBuilder, ModuleBuilder } from '../kernels/wasm/function.ts';
+import { exp, f16ToF32x4, f32ToF16, log } from '../kernels/wasm/mathematics.ts';
+import { F32, F32x4, I32, I32x4, type Value } from '../kernels/wasm/values.ts';
+import { smallConfig } from './support/model-files.ts';
+import { loadRandomModel } from './support/random-model.ts';
+
+afterEach(() => {
+  vi.restoreAllMocks();
+  vi.unstubAllGlobals();
+});
+
+/** What an expression makes of each number: it is given the address of one and its result is stored in its place. */
+function evaluate(input: Float32Array | Uint32Array, expression: (f: FunctionBuilder, at: I32) => Value): Float32Array {
+  const memory = new WebAssembly.Memory({ initial: 1 + Math.ceil((4 * input.length) / 65_536) });
+  const module = new ModuleBuilder();
+  module.define(1, (f, [count]) => f.for(0, count!.shl(2), 4, (at) => f.store(at, expression(f, at))));
+  const { run } = new WebAssembly.Instance(new WebAssembly.Module(module.encode(false)), { env: { memory } }).exports;
+  new Uint32Array(memory.buffer).set(new Uint32Array(input.buffer));
+  (run as (count: number) => void)(input.length);
+  return new Float32Array(memory.buffer, 0, input.length).slice();
+}
+
+describe('the emitter', () => {
+  it('writes LEB128 as the specification has it', () => {
+    expect(unsigned(624_485)).toEqual([0xe5, 0x8e, 0x26]);
+    expect(unsigned(0xffff_ffff)).toEqual([0xff, 0xff, 0xff, 0xff, 0x0f]);
+    expect(signed(-123_456)).toEqual([0xc0, 0xbb, 0x78]);
+    expect([signed(63), signed(64), signed(-64), signed(-65)]).toEqual([[63], [0xc0, 0], [0x40], [0xbf, 0x7f]]);
+    expect(signed(-(2 ** 31))).toEqual([0x80, 0x80, 0x80, 0x80, 0x78]);
+  });
+
+  it('counts unsigned, and not at all where there is nothing to count', () => {
+    const counted = evaluate(Uint32Array.of(0, 1, 7), (f, at) => {
+      const rounds = f.let(F32.const(0));
+      f.for(0, I32.load(at), 3, () => f.set(rounds, rounds.add(F32.const(1))));
+      return rounds;
+    });
+    expect([...counted]).toEqual([0, 1, 3]);
+  });
+});
+
+describe('mathematics', () => {
+  const between = (low: number, high: number) =>
+    Float32Array.from({ length: 20_001 }, (_, i) => low + ((high - low) * i) / 20_000);
+  const worst = (input: Float32Array, output: Float32Array, error: (x: number, y: number) => number) =>
+    input.reduce((most, x, i) => Math.max(most, error(x, output[i]!)), 0);
+
+  it('has an exp within 2e-7 of the right one', () => {
+    const x = between(-87, 88);
+    const y = evaluate(x, (f, at) => exp(f, F32x4.loadSplat(at)).lane(0));
+    expect(worst(x, y, (x, y) => Math.abs(y / Math.exp(x) - 1))).toBeLessThan(2e-7);
+    expect(evaluate(Float32Array.of(-1000, -1e30, 0), (f, at) => exp(f, F32x4.loadSplat(at)).lane(0))[2]).toBe(1);
+  });
+
+  it('has a log within 3e-7 of the right one', () => {
+    const error = (x: number, y: number) => Math.abs(y - Math.log(x)) / Math.max(1, Math.abs(Math.log(x)));
+    for (const x of [between(0.5, 2), between(2, 40_000), between(1e-30, 1e-28)]) {
+      expect(
+        worst(
+          x,
+          evaluate(x, (f, at) => log(f, F32.load(at))),
+          error,
+        ),
+      ).toBeLessThan(3e-7);
+    }
+    expect([...evaluate(Float32Array.of(1), (f, at) => log(f, F32.load(at)))]).toEqual([0]);
+  });
+
+  it('reads every f16 exactly', () => {
+    const halves = Uint32Array.from({ length: 65_536 }, (_, i) => (i << 16) >> 16);
+    const floats = evaluate(halves, (f, at) => f16ToF32x4(f, I32x4.splat(I32.load(at))).lane(0));
+    expect(floats.findIndex((value, i) => !Object.is(value, f16ToF32(i)))).toBe(-1);
+  });
+
+  it('writes every f16, what lies between two and what lies beyond as the nearest', () => {
+    const finite = Array.from({ length: 0x7c00 }, (_, i) => f16ToF32(i));
+    const between = finite.flatMap((x, i) => (i > 0 ? [0.25, 0.5, 0.75].map((t) => x + t * (finite[i - 1]! - x)) : []));
+    const magnitudes = [...finite, ...between, 65_519, 65_520, 1e30, Number.POSITIVE_INFINITY, 1e-12];
+    const numbers = Float32Array.from([...magnitudes, ...magnitudes.map((x) => -x)]);
+    const bits = new Uint32Array(evaluate(numbers, (f, at) => f32ToF16(f, F32.load(at))).buffer);
+    expect(bits.findIndex((half, i) => half !== f32ToF16Reference(numbers[i]!))).toBe(-1);
+  });
+});
+
+describe('a linear memory', () => {
+  it('hands blocks out first-fit, zero-filled, and joins what is free', () => {
+    const memory = new LinearMemory(false, Number.POSITIVE_INFINITY);
+    const [a, b, c] = [100, 200, 300].map((bytes, i) => memory.allocate(`${i}`, bytes)) as [number, number, number];
+    memory.bytes.fill(255, a, a + 100);
+    memory.free(a);
+    memory.free(b);
+    memory.free(b);
+    expect(memory.allocate('both', 300)).toBe(a);
+    expect(memory.bytes.subarray(a, a + 300).every((byte) => byte === 0)).toBe(true);
+    memory.free(c);
+    memory.freeAll();
+    expect(memory.liveBytes).toBe(0);
+  });
+
+  it('says what is too much, and what would help', () => {
+    const memory = new LinearMemory(false, 2 ** 20);
+    expect(() => memory.allocate('embedding', 2 ** 21)).toThrow(
+      /'embedding' needs 2\.0 MiB.*the budget is 1\.0 MiB.*q8/,
+    );
+    const whole = new LinearMemory(true, Number.POSITIVE_INFINITY);
+    expect(() => whole.allocate('embedding', 2 ** 32)).toThrow(/all that a 32-bit WebAssembly memory holds/);
+  });
+
+  it('takes less where the system refuses 4 GiB of addresses', () => {
+    const { Memory } = WebAssembly;
+    const grantUpTo = (pages: number) => {
+      WebAssembly.Memory = class extends Memory {
+        constructor(descriptor: WebAssembly.MemoryDescriptor) {
+          if (descriptor.maximum! > pages) throw new RangeError('could not allocate memory');
+          super(descriptor);
+        }
+      };
+    };
+    try {
+      grantUpTo(16_384);
+      expect(new LinearMemory(true, Number.POSITIVE_INFINITY).limit).toBe(2 ** 30);
+      grantUpTo(0);
+      expect(() => new LinearMemory(true, 1)).toThrow(/refuses a WebAssembly memory/);
+    } finally {
+      WebAssembly.Memory = Memory;
+    }
+  });
+});
+
+/** A product, and a second one added to it after the weight was overwritten, all queued at once. */
+async function products(device: ReturnType<typeof openWasm>): Promise<number[]> {
+  const random = seededRandom(7);
+  const numbers = (length: number) => Float32Array.from({ length }, () => random() - 0.5);
+  const x = device.allocate('x', 'f32', [37, 96]);
+  const weight = device.allocate('weight', 'f32', [70, 96]);
+  const out = device.allocate('out', 'f32', [37, 70]);
+  device.write(x, numbers(37 * 96));
+  device.write(weight, numbers(70 * 96));
+  device.run(matmul, { x, weight, out });
+  device.write(weight, numbers(70 * 96));
+  device.run(matmulAdd, { x, weight, out });
+  const result = device.read(out);
+  for (const tensor of [x, weight, out]) tensor[Symbol.dispose]();
+  return Array.from(await result);
+}
+
+describe('the processor', () => {
+  it('gives the same bits on any number of threads, and in the calling thread', async () => {
+    await using alone = openWasm();
+    expect(alone.description.name).toContain('calling thread');
+    const expected = await products(alone);
+    for (const threads of [1, 2, 3]) {
+      await using device = openWasm({ startThread: startWorker, threads });
+      expect(await products(device)).toEqual(expected);
+    }
+  });
+
+  it('leaves nothing behind', async () => {
+    const device = openWasm({ startThread: startWorker, threads: 2 });
+    await products(device);
+    const { liveBytes, buffersCreated } = device.memory;
+    await products(device);
+    await device.finish();
+    expect(device.memory).toMatchObject({ liveBytes, buffersCreated: buffersCreated + 3 });
+    await device[Symbol.asyncDispose]();
+    expect(device.memory.liveBytes).toBe(0);
+    expect(() => device.allocate('late', 'f32', [1])).toThrow(/disposed/);
+    await expect(device.finish()).rejects.toMatchObject({ code: 'device-unavailable' });
+  });
+
+  it('replaces threads that die: what is in flight fails, the next request works', async () => {
+    const { llama } = await loadRandomModel(smallConfig(), 'cpu');
+    await using _ = llama;
+    const ask = async () => {
+      using session = new Session(llama);
+      return Array.from(await session.prefill([1, 5, 9]));
+    };
+    const before = await ask();
+    const underWay = ask();
+    // One turn of the event loop puts the request on its way.
+    await new Promise(setImmediate);
+    llama.loseDevice();
+    await Promise.allSettled([underWay]);
+    expect(await ask()).toEqual(before);
+  });
+
+  it('fails a request whose threads die with a typed error', async () => {
+    await using device = openWasm({ startThread: startWorker, threads: 2 });
+    const x = device.allocate('x', 'f32', [2000, 512]);
+    const rows = device.allocate('rows', 'u32', [2000]);
+    const out = device.allocate('out', 'f32', [2000, 512]);
+    device.run(gatherRows, { x, rows, out });
+    const reading = device.read(out);
+    queueMicrotask(() => device.loseDevice());
+    await expect(reading).rejects.toMatchObject({ code: 'device-failure' });
+    device.write(x, new Float32Array(512).fill(3));
+    device.run(gatherRows, { x, rows, out });
+    expect(new Set(await device.read(out))).toEqual(new Set([3]));
+  });
+
+  it('does not hold the event loop up', async () => {
+    await using device = openWasm({ startThread: startWorker, threads: 1 });
+    const x = device.allocate('x', 'f32', [512, 1024]);
+    const weight = device.allocate('weight', 'f32', [1024, 1024]);
+    const out = device.allocate('out', 'f32', [512, 1024]);
+    device.run(matmul, { x, weight, out });
+    let turns = 0;
+    const timer = setInterval(() => turns++, 1);
+    await device.finish();
+    clearInterval(timer);
+    expect(turns).toBeGreaterThan(0);
+  });
+
+  it('says where memory cannot be shared, and uses the calling thread', async () => {
+    vi.stubGlobal('crossOriginIsolated', false);
+    await using device = openWasm({ startThread: startWorker, threads: 2 });
+    expect(device.description.name).toBe('WebAssembly SIMD on the calling thread, as memory cannot be shared');
+    expect(await products(device)).toHaveLength(37 * 70);
+  });
+
+  it('says where there is no SIMD, and uses plain TypeScript', async () => {
+    vi.spyOn(WebAssembly, 'validate').mockReturnValue(false);
+    const { backend, note } = openCpu();
+    await using _ = backend;
+    expect(backend.description.name).toContain('TypeScript');
+    expect(note).toMatch(/no WebAssembly SIMD/);
+    expect(() => openWasm()).toThrow(/no WebAssembly SIMD/);
+  });
+
+  it('wants a number of threads', () => {
+    expect(() => openCpu({ threads: 0 })).toThrow(/from 1 to 1024, but is 0/);
+  });
+
+  it('takes no more threads than its control group grants', () => {
+    const cores = availableThreads(() => 'max 100000\n');
+    expect(availableThreads(() => '100000 100000\n')).toBe(1);
+    expect(availableThreads(() => '40000 100000\n')).toBe(1);
+    expect(availableThreads(() => '99900000 100000\n')).toBe(cores);
+    expect(
+      availableThreads(() => {
+        throw new Error('no such file');
+      }),
+    ).toBe(cores);
+  });
+
+  it('lets a process end that forgets to dispose', () => {
+    const open = fileURLToPath(new URL('../engine/node/open-cpu.ts', import.meta.url));
+    const program = `import { openCpu } from ${JSON.stringify(open)}; await openCpu({ threads: 2 }).backend.finish();`;
+    const { status, stderr } = spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
+      encoding: 'utf8',
+      timeout: 30_000,
+    });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  });
+});

@@ -1,0 +1,7 @@
+/**
+ * Text to token ids and back. `loadTokenizer`, which reads a model folder, needs Node.js and so lives apart, in
+ * `load.node.ts`; everything here runs in a page too.
+ */
+export { TokenizerError } from './errors.ts';
+export { MAX_TEXT_BYTES, SentencePieceTokenizer } from './sentencepiece.ts';
+export { assertFits, type Tokenizer } from './tokenizer.ts';
