@@ -28,14 +28,20 @@ const program = new Command('bench:peers')
       .choices(Object.keys(modelShapes))
       .default('768'),
   )
+  .option(
+    '--software-vulkan',
+    "llama.cpp's Vulkan build on a software adapter too, which takes a quarter of an hour",
+    false,
+  )
   .parse();
-const { config } = program.opts<{ config: ModelShape }>();
+const { config, softwareVulkan } = program.opts<{ config: ModelShape; softwareVulkan: boolean }>();
 const chosen: readonly Peer[] = program.args.length > 0 ? (program.args as Peer[]) : known;
 
 const here = fileURLToPath(new URL('./', import.meta.url));
 if (!existsSync(join(here, 'node_modules'))) {
   console.log('Installing the peers, some 1 GB.');
-  execFileSync('npm', ['ci', '--no-audit', '--no-fund'], { cwd: here, stdio: 'inherit' });
+  // Not `npm ci`: it insists on builds for other platforms, which a registry may lack.
+  execFileSync('npm', ['install', '--no-save', '--no-audit', '--no-fund'], { cwd: here, stdio: 'inherit' });
 }
 
 const rows: Row[] = [];
@@ -76,6 +82,11 @@ try {
     await writeRandomModel(folder, config);
     const onGpu = adapter ? (['webgpu'] as const) : [];
     for (const gpu of [false, 'vulkan'] as const) {
+      const title = `node-llama-cpp (${gpu || 'cpu'})`;
+      if (gpu && adapter?.software && !softwareVulkan) {
+        await session(title, Promise.resolve('the adapter is software; --software-vulkan runs it all the same'));
+        continue;
+      }
       const onCpu = gpu && adapter ? [] : (['cpu'] as const);
       const options: LlamaCppOptions = {
         gpu,
@@ -88,7 +99,6 @@ try {
       };
       // Its Vulkan build leaves software adapters out unless told to take the first.
       const environment = gpu && adapter?.software ? { GGML_VK_VISIBLE_DEVICES: '0' } : {};
-      const title = `node-llama-cpp (${gpu || 'cpu'})`;
       await session(title, runSession('./llama-cpp.ts', JSON.stringify(options), report, environment));
     }
   }
