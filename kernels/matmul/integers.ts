@@ -1,12 +1,14 @@
 import { quantBlock, type Scalars } from '../contract.ts';
 import { type ModuleBuilder, type Procedure, range } from '../wasm/function.ts';
 import { type KernelFrame, type WasmVariant, wasmVariant } from '../wasm/kernel.ts';
-import { f16ToF32, largestLane } from '../wasm/mathematics.ts';
+import { f16ToF32, largestLane, transpose } from '../wasm/mathematics.ts';
 import { columnBytes, storeTile, tileColumns, tileOf } from '../wasm/tile.ts';
 import { F32, F32x4, I16x8, I32, I32x4 } from '../wasm/values.ts';
 import type { Epilogue } from './epilogue.ts';
 import type { MatmulLike, MatmulTensors } from './index.ts';
-import { defineFinish, tileRows } from './panels.ts';
+import { defineFinish } from './panels.ts';
+
+const tileRows = 4;
 
 /**
  * A row of `x` becomes whole numbers of this magnitude at most. With quants of 127 a block of 32 products sums up to
@@ -15,7 +17,7 @@ import { defineFinish, tileRows } from './panels.ts';
 const largest = 32_767;
 /** Bytes of two neighbouring inputs of a row of `x`, and of eight rows of the weight. */
 const pairBytes = 4;
-const weightPairBytes = 2 * tileColumns;
+const weightPairBytes = pairBytes * tileColumns;
 const stepsPerBlock = quantBlock / 2;
 const tileBytes = tileRows * columnBytes;
 const divideUp = (a: number, b: number) => Math.ceil(a / b);
@@ -36,7 +38,7 @@ export const integers = <S extends Scalars>(
     fits: (_, { weight }) => weight === 'q8',
     scratch: ({ rows, inputs }) => ({
       shared: divideUp(rows, tileRows) * panelBytesOf(inputs),
-      own: tileBytes + tileColumns * inputs + (inputs / quantBlock) * columnBytes,
+      own: tileBytes + 2 * tileColumns * inputs + (inputs / quantBlock) * columnBytes,
     }),
     // Rounding x errs by up to 1 / 65,534 of a row's largest, some 4 deviations: 3.5e-5 of the sums' own deviation.
     tolerance: operation.tolerance + 6e-5,
@@ -108,22 +110,26 @@ function quantiseRows<S extends Scalars>(kernel: KernelFrame<MatmulTensors, S>):
 function definePack(module: ModuleBuilder): Procedure {
   return module.define(5, (f, [weight, row, rows, inputs, to]) => {
     const blocks = f.let(inputs!.div(quantBlock));
-    const scales = f.let(to!.add(inputs!.mul(tileColumns)));
+    const scales = f.let(to!.add(inputs!.mul(2 * tileColumns)));
     const parameters = f.let(weight!.add(rows!.mul(inputs!)));
-    for (const c of range(tileColumns)) {
-      const source = f.let(row!.add(c).min(rows!.sub(1)));
-      const from = f.let(weight!.add(source.mul(inputs!)));
-      const pair = f.let(to!.add(2 * c));
-      f.for(0, inputs!, 2, (i) => {
-        f.store16(pair, I32.load16(from.add(i)));
-        f.advance(pair, weightPairBytes);
+    for (const half of range(tileColumns / 4)) {
+      const sources = range(4).map((c) => f.let(row!.add(4 * half + c).min(rows!.sub(1))));
+      const from = sources.map((source) => f.let(weight!.add(source.mul(inputs!))));
+      const at = f.let(to!.add(16 * half));
+      f.for(0, inputs!, 8, (i) => {
+        // Two neighbouring inputs move as one number of 32 bits.
+        const pairs = from.map((address) => I16x8.load8x8(address.add(i)).asI32x4().asF32x4());
+        for (const [step, columns] of transpose(f, pairs).entries()) f.store(at, columns, weightPairBytes * step);
+        f.advance(at, 4 * weightPairBytes);
       });
-      const scale = f.let(scales.add(4 * c));
-      const parameter = f.let(parameters.add(source.mul(blocks).shl(1)));
-      f.for(0, blocks, 1, (block) => {
-        f.store(scale, f16ToF32(f, I32.load16Signed(parameter.add(block.shl(1)))));
-        f.advance(scale, columnBytes);
-      });
+      for (const [c, source] of sources.entries()) {
+        const parameter = f.let(parameters.add(source.mul(blocks).shl(1)));
+        const scale = f.let(scales.add(16 * half + 4 * c));
+        f.for(0, blocks, 1, (block) => {
+          f.store(scale, f16ToF32(f, I32.load16Signed(parameter.add(block.shl(1)))));
+          f.advance(scale, columnBytes);
+        });
+      }
     }
   });
 }
@@ -132,13 +138,13 @@ function definePack(module: ModuleBuilder): Procedure {
 function defineTile(module: ModuleBuilder): Procedure {
   return module.define(4, (f, [x, weight, inputs, to]) => {
     const sums = tileOf(f, tileRows, () => F32x4.const(0));
-    const scales = f.let(weight!.add(inputs!.mul(tileColumns)));
+    const scales = f.let(weight!.add(inputs!.mul(2 * tileColumns)));
     const end = f.let(scales);
     f.while(weight!.lt(end), () => {
       const blockEnd = f.let(weight!.add(stepsPerBlock * weightPairBytes));
       const whole = sums.map((row) => row.map(() => f.let(I32x4.const(0))));
       f.while(weight!.lt(blockEnd), () => {
-        const quants = [0, 8].map((half) => f.let(I16x8.load8x8(weight!, half)));
+        const quants = [0, 16].map((half) => f.let(I16x8.load(weight!, half)));
         whole.forEach((row, r) => {
           const pair = f.let(I16x8.loadSplatPair(x!, pairBytes * r));
           for (const [v, sum] of row.entries()) f.set(sum, sum.add(I32x4.dot(pair, quants[v]!)));
