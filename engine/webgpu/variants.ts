@@ -1,3 +1,4 @@
+import * as attentionLines from '../../kernels/attention/webgpu.lines.ts';
 import * as attentionSubgroups from '../../kernels/attention/webgpu.subgroups.ts';
 import * as attention from '../../kernels/attention/webgpu.ts';
 import * as embedding from '../../kernels/embedding/webgpu.ts';
@@ -27,7 +28,13 @@ const matmulLike = (kernels: Readonly<Record<MatmulKernel, AnyVariant | AnyFamil
 
 /** The kernels that the engine uses, by operation: the most special first, the portable one last. */
 export const kernels: Readonly<Record<string, readonly (AnyVariant | AnyFamily)[]>> = {
-  attention: [attentionSubgroups.subgroups, attention.fewRows, attention.vec4, attention.portable],
+  attention: [
+    attentionLines.lines,
+    attentionSubgroups.subgroups,
+    attention.fewRows,
+    attention.vec4,
+    attention.portable,
+  ],
   embedding: [embedding.vec4, embedding.portable],
   'gated-matmul': matmulLike(gatedMatmul),
   'gather-rows': [gatherRows.vec4, gatherRows.portable],
@@ -41,13 +48,14 @@ export const kernels: Readonly<Record<string, readonly (AnyVariant | AnyFamily)[
 
 /** All that decides what the kernels compute and how: another text means that measurements of them say nothing. */
 export function kernelSources(): string {
-  const traits = { maxSubgroupSize: 32, maxInvocationsPerWorkgroup: 1024, maxWorkgroupStorage: 65_536 };
   const config = { componentType: 'f16', resultComponentType: 'f32', M: 16, N: 16, K: 16 };
+  const limits = { maxInvocationsPerWorkgroup: 1024, maxWorkgroupStorage: 65_536 };
+  const traits = { ...limits, features: new Set<string>(), subgroupMatrixConfigs: [config] };
+  // A family may have other members where subgroups are narrow.
+  const devices = [8, 32].map((maxSubgroupSize) => ({ ...traits, maxSubgroupSize }));
   const variants = Object.values(kernels).flatMap((all) =>
     all.flatMap((kernel) =>
-      kernel.kind === 'webgpu'
-        ? [kernel]
-        : kernel.instantiate({ ...traits, features: new Set(), subgroupMatrixConfigs: [config] }),
+      kernel.kind === 'webgpu' ? [kernel] : devices.flatMap((device) => kernel.instantiate(device)),
     ),
   );
   return variants

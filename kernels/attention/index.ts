@@ -46,6 +46,7 @@ export const attention = operation({
     layout({ sequences: 1, tokens: 67, prefix: 0, spans: 1, heads: 2, keyValueHeads: 1, headDim: 32, longest: 67 }),
     layout({ sequences: 3, tokens: 40, prefix: 33, spans: 9, heads: 6, keyValueHeads: 6, headDim: 32, longest: 19 }),
     layout({ sequences: 5, tokens: 9, prefix: 130, spans: 20, heads: 4, keyValueHeads: 1, headDim: 64, longest: 3 }),
+    layout({ sequences: 2, tokens: 45, prefix: 30, spans: 6, heads: 4, keyValueHeads: 2, headDim: 64, longest: 40 }),
     layout({ sequences: 2, tokens: 35, prefix: 2, spans: 10, heads: 3, keyValueHeads: 3, headDim: 80, longest: 34 }),
     layout({ sequences: 2, tokens: 21, prefix: 31, spans: 6, heads: 2, keyValueHeads: 2, headDim: 6, longest: 20 }),
     layout({ sequences: 1, tokens: 18, prefix: 17, spans: 2, heads: 2, keyValueHeads: 1, headDim: 128, longest: 18 }),
