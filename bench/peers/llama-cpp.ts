@@ -1,7 +1,7 @@
 /** `node-llama-cpp`: the same weights as GGUF, in its prebuilt binaries on the processor or through Vulkan, beside ours. */
 import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import type { Llama } from '../../engine/index.ts';
+import type { Llama, WeightDType } from '../../engine/index.ts';
 import type { Guard } from '../../guard/index.ts';
 import { embeddedModel } from '../../guard/node/load.ts';
 import { seededRandom } from '../../kernels/random.ts';
@@ -17,7 +17,7 @@ import { toGguf } from './to-gguf.ts';
 const name = 'node-llama-cpp';
 const prefillTokens = 512;
 /** What ours computes with beside each file. */
-const ourDTypes = { f32: 'f32', f16: 'f16', q8_0: 'f16' } as const satisfies Record<GgufDType, string>;
+const ourDTypes = { f32: 'f32', f16: 'f16', q8_0: 'q8' } as const satisfies Record<GgufDType, WeightDType>;
 
 /** Single tokens of the embedded model's vocabulary. */
 const words =

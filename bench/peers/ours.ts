@@ -1,5 +1,11 @@
 /** What the sessions need of this project, in one place. */
-import { type Backend, type DeviceDescription, Llama, type LlamaOptions } from '../../engine/index.ts';
+import {
+  type Backend,
+  type DeviceDescription,
+  Llama,
+  type LlamaOptions,
+  type WeightDType,
+} from '../../engine/index.ts';
 import { type DeviceChoice, openDevice, openModelFolder } from '../../engine/node/index.ts';
 import { Guard } from '../../guard/index.ts';
 
@@ -23,7 +29,7 @@ export async function loadModel(folder: string, device: DeviceChoice, options: L
 }
 
 /** The embedded model as a guard. */
-export function loadGuard(device: DeviceChoice, dtype: 'f32' | 'f16'): Promise<Guard> {
+export function loadGuard(device: DeviceChoice, dtype: WeightDType): Promise<Guard> {
   return Guard.load(undefined, { device, dtype, tuning });
 }
 
