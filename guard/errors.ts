@@ -14,4 +14,4 @@ export class ConversationError extends LlamaGuardError<
 export class OptionError extends LlamaGuardError<'option-invalid'> {}
 
 /** Labels, scores or samples that nothing can be measured on. */
-export class EvaluationError extends LlamaGuardError<'label-invalid' | 'score-invalid'> {}
+export class EvaluationError extends LlamaGuardError<'label-invalid' | 'score-invalid' | 'metric-undefined'> {}
