@@ -15,3 +15,8 @@ export class OptionError extends LlamaGuardError<'option-invalid'> {}
 
 /** Labels, scores or samples that nothing can be measured on. */
 export class EvaluationError extends LlamaGuardError<'label-invalid' | 'score-invalid' | 'metric-undefined'> {}
+
+/** A calibration that cannot be fitted, read, or used with this model, policy, role or dtype. */
+export class CalibrationError extends LlamaGuardError<
+  'calibration-not-found' | 'calibration-invalid' | 'calibration-mismatch' | 'fit-impossible' | 'threshold-unreachable'
+> {}
