@@ -12,3 +12,16 @@ export class ConversationError extends LlamaGuardError<
 
 /** Options that make no sense, alone or together. */
 export class OptionError extends LlamaGuardError<'option-invalid'> {}
+
+/** Evaluation data that cannot be used as it stands; the message names the line, or the file and its field. */
+export class EvaluationError extends LlamaGuardError<
+  | 'data-not-found'
+  | 'data-invalid'
+  | 'label-invalid'
+  | 'id-duplicate'
+  | 'category-unknown'
+  | 'map-invalid'
+  | 'no-positives'
+  | 'scores-invalid'
+  | 'run-invalid'
+> {}
