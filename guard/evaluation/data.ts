@@ -74,7 +74,7 @@ export async function* readSamples(
   for await (const text of lines) {
     line++;
     if (text.trim() === '') continue;
-    const read = atLine(line, () => reader.read(new Fields(text, line), role));
+    const read = atLine(line, () => reader.read(new Fields(text, `line ${line}`), role));
     const id = read.id ?? `line-${line}`;
     const earlier = lineOfId.get(id);
     if (earlier !== undefined) {

@@ -4,20 +4,21 @@ import type { Label } from './format.ts';
 
 /** The fields of one line of a JSONL file, read by kind; a field that is of another is an error that names the line. */
 export class Fields {
-  readonly line: number;
+  /** What an error message begins with: `line 3`. */
+  readonly where: string;
   readonly #record: Readonly<Record<string, unknown>>;
 
   /** @throws EvaluationError `data-invalid` for a line that is not a JSON object */
-  constructor(text: string, line: number) {
-    this.line = line;
+  constructor(text: string, where: string) {
+    this.where = where;
     let value: unknown;
     try {
-      value = parseLine(line === 1 ? text.replace(/^\ufeff/, '') : text);
+      value = parseLine(text.replace(/^\ufeff/, ''));
     } catch (cause) {
-      throw new EvaluationError('data-invalid', `line ${line} is not JSON: ${(cause as Error).message}`, { cause });
+      throw new EvaluationError('data-invalid', `${where} is not JSON: ${(cause as Error).message}`, { cause });
     }
     if (!isRecord(value)) {
-      throw new EvaluationError('data-invalid', `line ${line}: expected a JSON object, found ${typeName(value)}`);
+      throw new EvaluationError('data-invalid', `${where}: expected a JSON object, found ${typeName(value)}`);
     }
     this.#record = value;
   }
@@ -30,7 +31,7 @@ export class Fields {
   text(name: string): string {
     const value = this.optionalText(name);
     if (value !== undefined) return value;
-    throw new EvaluationError('data-invalid', `line ${this.line}: it has no ${JSON.stringify(name)}, a string`);
+    throw new EvaluationError('data-invalid', `${this.where}: it has no ${JSON.stringify(name)}, a string`);
   }
 
   /** A string; undefined where the field is absent or null. */
@@ -55,6 +56,13 @@ export class Fields {
     throw this.#unexpected('label-invalid', name, '0, 1 or null');
   }
 
+  /** A finite number; null where the field is absent, null or NaN. */
+  number(name: string): number | null {
+    const value = this.get(name) ?? null;
+    if (value === null || (typeof value === 'number' && Number.isFinite(value))) return value;
+    throw this.#unexpected('scores-invalid', name, 'a number or null');
+  }
+
   /** One of some words, and what it stands for; null where the field is absent or null. */
   word<T>(name: string, meanings: Readonly<Record<string, T>>): T | null {
     const value = this.get(name) ?? null;
@@ -72,10 +80,10 @@ export class Fields {
     throw this.#unexpected('label-invalid', name, 'an array of category names');
   }
 
-  #unexpected(code: 'data-invalid' | 'label-invalid', name: string, expected: string): EvaluationError {
+  #unexpected(code: EvaluationError['code'], name: string, expected: string): EvaluationError {
     const value = this.get(name);
     const found = typeof value === 'number' || typeof value === 'boolean' ? String(value) : quote(value);
-    return new EvaluationError(code, `line ${this.line}: ${JSON.stringify(name)} is ${expected}, not ${found}`);
+    return new EvaluationError(code, `${this.where}: ${JSON.stringify(name)} is ${expected}, not ${found}`);
   }
 }
 

@@ -11,13 +11,13 @@ export const generic: Format = {
   read(fields) {
     const messages = fields.get('messages');
     if (messages === undefined) {
-      throw new EvaluationError('data-invalid', `line ${fields.line}: it has no "messages"`);
+      throw new EvaluationError('data-invalid', `${fields.where}: it has no "messages"`);
     }
     const role = fields.get('role') ?? undefined;
     return {
       id: fields.id('id'),
       messages,
-      ...(role === undefined ? {} : { role: parseRole(role, `line ${fields.line}`) }),
+      ...(role === undefined ? {} : { role: parseRole(role, fields.where) }),
       ...verdictAndNames(fields, fields.label('unsafe'), fields.names('categories')),
     };
   },
@@ -28,12 +28,12 @@ export const generic: Format = {
  * @throws EvaluationError `label-invalid` for a safe line that names categories
  */
 export function verdictAndNames(
-  { line }: Fields,
+  { where }: Fields,
   unsafe: Label | null,
   names: readonly string[] | undefined,
 ): Pick<LabelledLine, 'unsafe' | 'labels' | 'others'> {
   if (unsafe === 0 && names !== undefined && names.length > 0) {
-    throw new EvaluationError('label-invalid', `line ${line}: it is labelled safe and names ${names.join(', ')}`);
+    throw new EvaluationError('label-invalid', `${where}: it is labelled safe and names ${names.join(', ')}`);
   }
   // What is unsafe and names nothing is unsafe in a way that was not written down.
   const told = unsafe === 0 || (names !== undefined && (names.length > 0 || unsafe === null));
