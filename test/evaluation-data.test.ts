@@ -47,6 +47,7 @@ describe('generic lines', () => {
       { messages, categories: ['O1'] },
     ]);
     expect(samples.map(categories)).toEqual([{}, {}, { O1: 0, O2: 0 }, { O1: 1, O2: 0 }]);
+    expect(samples.map(({ unsafe }) => unsafe)).toEqual([1, 1, null, 1]);
   });
 
   it('may begin with a byte order mark and hold the NaN of Python', async () => {

@@ -43,6 +43,8 @@ export const formats = {
 
 export type FormatName = keyof typeof formats;
 
+export const formatNames = Object.keys(formats) as FormatName[];
+
 export interface ReadOptions {
   /** `generic` unless told. */
   readonly format?: FormatName;

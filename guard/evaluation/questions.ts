@@ -79,3 +79,7 @@ function labelIn({ way, code }: Question, { unsafe, categories }: Row): Label | 
   if (way === '1-vs-all' || violated === 1) return violated;
   return unsafe === 0 ? 0 : null;
 }
+
+/** Whether there are samples of both kinds, without which ranking means nothing. */
+export const hasBoth = (answers: readonly Pick<Answer, 'label'>[]): boolean =>
+  answers.some(({ label }) => label === 1) && answers.some(({ label }) => label === 0);

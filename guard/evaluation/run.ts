@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { EvaluationError } from '../errors.ts';
 import type { Assessment } from '../score.ts';
+import { formatNames } from './data.ts';
 
 /** Raised whenever a field changes its meaning; files of another version are refused, not guessed at. */
 export const formatVersion = 1;
@@ -53,7 +54,7 @@ const run = z.object({
   identity,
   data: z.object({
     name: z.string(),
-    format: z.string(),
+    format: z.enum(formatNames),
     /** SHA-256 of ids, texts and labels. */
     hash,
   }),

@@ -35,7 +35,8 @@ export function verdictAndNames(
   if (unsafe === 0 && names !== undefined && names.length > 0) {
     throw new EvaluationError('label-invalid', `${where}: it is labelled safe and names ${names.join(', ')}`);
   }
+  const violated = names !== undefined && names.length > 0;
   // What is unsafe and names nothing is unsafe in a way that was not written down.
-  const told = unsafe === 0 || (names !== undefined && (names.length > 0 || unsafe === null));
-  return { unsafe, labels: new Map(names?.map((name) => [name, 1])), others: told ? 0 : null };
+  const told = unsafe === 0 || violated || (names !== undefined && unsafe === null);
+  return { unsafe: violated ? 1 : unsafe, labels: new Map(names?.map((name) => [name, 1])), others: told ? 0 : null };
 }

@@ -1,0 +1,75 @@
+import { createHash } from 'node:crypto';
+import { basename } from 'node:path';
+import { EvaluationError } from '../../errors.ts';
+import type { CheckManyOptions, Guard } from '../../guard.ts';
+import { type ReadOptions, readSamples } from '../data.ts';
+import { makeRun, type Row, type Run } from '../run.ts';
+import { scoreSamples } from '../score-samples.ts';
+import { readLines } from './lines.ts';
+import { contentHash, ScoreFile } from './score-file.ts';
+
+export interface EvaluateOptions extends Omit<ReadOptions, 'policy'>, Omit<CheckManyOptions, 'policy'> {
+  /** Where scores are kept as they come, to go on after a kill. */
+  readonly folder: string;
+  /** By id, what other systems said, by their names. */
+  readonly others?: ReadonlyMap<string, Readonly<Record<string, number>>>;
+  /** Once the data is known to be sound: how many samples it has, and how many were scored before. */
+  readonly onStart?: (total: number, scored: number) => void;
+  readonly onScored?: () => void;
+}
+
+/**
+ * Scores a labelled set. The file is read as a stream, three times: first all of it is checked, so that bad data is found
+ * before the first sample is judged; then what is not scored yet is; then labels and scores are put together.
+ *
+ * @throws EvaluationError for bad data, with its line; `no-positives` where no sample is labelled unsafe
+ */
+export async function evaluateFile(guard: Guard, file: string, options: EvaluateOptions): Promise<Run> {
+  const { folder, others, onStart, onScored, format = 'generic', map, ...checks } = options;
+  const { policy } = guard;
+  const reading: ReadOptions = {
+    policy,
+    format,
+    ...(map ? { map } : {}),
+    ...(checks.role ? { role: checks.role } : {}),
+  };
+  const samples = () => readSamples(readLines(file), reading);
+  const identity = await identityOf(guard, checks);
+  const store = await ScoreFile.open(folder, identity);
+
+  let [total, scored, unsafe] = [0, 0, 0];
+  for await (const sample of samples()) {
+    total++;
+    if (store.has(sample)) scored++;
+    if (sample.unsafe === 1) unsafe++;
+  }
+  if (unsafe === 0) {
+    throw new EvaluationError(
+      'no-positives',
+      `${file}: none of its ${total} samples is labelled unsafe, so that nothing can be told of what is found.`,
+    );
+  }
+  onStart?.(total, scored);
+  const failures = await scoreSamples(guard, samples(), store, { ...checks, ...(onScored ? { onScored } : {}) });
+
+  const rows: Row[] = [];
+  const hash = createHash('sha256');
+  for await (const sample of samples()) {
+    const { id, line, unsafe, categories } = sample;
+    const labels = { id, unsafe, categories: Object.fromEntries(categories) };
+    hash.update(JSON.stringify([labels, contentHash(sample)]));
+    const scores = store.get(sample);
+    const told = others?.get(id);
+    if (scores) rows.push({ ...labels, line, ...scores, ...(told ? { others: told } : {}) });
+  }
+  const { threshold = 0.5, concurrency = 64 } = checks;
+  return makeRun({
+    identity,
+    data: { name: basename(file), format, hash: hash.digest('hex') },
+    categories: policy.categories.map(({ code, name }) => ({ code, name })),
+    threshold,
+    concurrency,
+    rows,
+    failures,
+  });
+}

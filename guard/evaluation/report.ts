@@ -1,0 +1,47 @@
+import { escapeHtml, renderPage, renderTable } from '../report/page.ts';
+import type { Evaluation } from './figures.ts';
+import { categoryBars, histogram, precisionRecallPlot, reliabilityPlot, type Series } from './plots.ts';
+import { publishedFigures } from './published.ts';
+import { answersTo, systemsOf } from './questions.ts';
+import type { Run } from './run.ts';
+import { describeRun, publishedTable, tablesOf } from './tables.ts';
+
+/** A run as one HTML page with plots. */
+export function renderEvaluation(run: Run, evaluation: Evaluation): string {
+  const overall = evaluation.figures.filter(({ way }) => way === 'overall');
+  const published = publishedFigures[run.data.format];
+  const about = describeRun(run, evaluation).map((line) => `<p>${escapeHtml(line)}</p>`);
+  return renderPage(`Evaluation of ${run.identity.model} on ${run.data.name}`, [
+    about.join('\n'),
+    '<h2>Plots</h2>',
+    `<div class="plots">${plotsOf(run, evaluation).map(renderFigure).join('\n')}</div>`,
+    '<h2>Figures</h2>',
+    ...(published ? [renderTable(publishedTable(overall, published))] : []),
+    ...tablesOf(run, evaluation).map(renderTable),
+  ]);
+}
+
+interface Figure {
+  readonly caption: string;
+  readonly plot: string | undefined;
+}
+
+const renderFigure = ({ caption, plot }: Figure): string =>
+  plot === undefined ? '' : `<section><h3>${escapeHtml(caption)}</h3>${plot}</section>`;
+
+function plotsOf(run: Run, { figures }: Evaluation): Figure[] {
+  const nameOf = new Map(run.categories.map(({ code, name }) => [code, `${code} ${name}`]));
+  const series = systemsOf(run)
+    .map((system): Series => ({ system: system.name, answers: answersTo({ way: 'overall' }, system, run.rows) }))
+    .filter(({ answers }) => answers.length > 0);
+  // The probability over the whole vocabulary is the score in all but name where the model answers the question at all.
+  const shown = series.filter(({ system }) => system !== 'unsafeProbability');
+  const own = shown.filter(({ system }) => system === 'score' || system === 'calibrated');
+  const named = figures.filter(({ system }) => system === 'score');
+  return [
+    { caption: 'Precision and recall', plot: precisionRecallPlot(shown) },
+    { caption: own.length > 1 ? 'Reliability, before and after calibration' : 'Reliability', plot: reliabilityPlot(own) },
+    ...own.map((one) => ({ caption: `How often each ${one.system} is given`, plot: histogram(one, run.threshold) })),
+    { caption: 'AUPRC by category', plot: categoryBars(named, (code) => nameOf.get(code)!) },
+  ];
+}
