@@ -13,15 +13,15 @@ export class ConversationError extends LlamaGuardError<
 /** Options that make no sense, alone or together. */
 export class OptionError extends LlamaGuardError<'option-invalid'> {}
 
-/** Evaluation data that cannot be used as it stands; the message names the line, or the file and its field. */
+/** Labels, scores or samples that nothing can be measured on; the message names the line, or the file and its field. */
 export class EvaluationError extends LlamaGuardError<
   | 'data-not-found'
   | 'data-invalid'
   | 'label-invalid'
+  | 'score-invalid'
   | 'id-duplicate'
   | 'category-unknown'
   | 'map-invalid'
   | 'no-positives'
-  | 'scores-invalid'
   | 'run-invalid'
 > {}

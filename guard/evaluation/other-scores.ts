@@ -7,7 +7,7 @@ import { Fields } from './formats/fields.ts';
  *
  * @param source what the error message begins with: the file's name
  * @returns by id, the scores by column
- * @throws EvaluationError `data-invalid` for what is not JSON; `scores-invalid` for a line without an id, a score that is no
+ * @throws EvaluationError `data-invalid` for what is not JSON; `score-invalid` for a line without an id, a score that is no
  *   number, or a column that no line has; `id-duplicate`
  */
 export async function readOtherScores(
@@ -24,7 +24,7 @@ export async function readOtherScores(
     const where = `${source}, line ${line}`;
     const fields = new Fields(text, where);
     const id = fields.id('id');
-    if (id === undefined) throw new EvaluationError('scores-invalid', `${where}: it has no "id"`);
+    if (id === undefined) throw new EvaluationError('score-invalid', `${where}: it has no "id"`);
     const earlier = lineOfId.get(id);
     if (earlier !== undefined) {
       throw new EvaluationError('id-duplicate', `${where}: the id ${JSON.stringify(id)} is that of line ${earlier}`);
@@ -35,7 +35,7 @@ export async function readOtherScores(
   }
   const missing = columns.find((column) => ![...byId.values()].some((scores) => Object.hasOwn(scores, column)));
   if (missing !== undefined) {
-    throw new EvaluationError('scores-invalid', `${source}: no line has a number ${JSON.stringify(missing)}`);
+    throw new EvaluationError('score-invalid', `${source}: no line has a number ${JSON.stringify(missing)}`);
   }
   return byId;
 }

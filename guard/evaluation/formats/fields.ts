@@ -60,7 +60,7 @@ export class Fields {
   number(name: string): number | null {
     const value = this.get(name) ?? null;
     if (value === null || (typeof value === 'number' && Number.isFinite(value))) return value;
-    throw this.#unexpected('scores-invalid', name, 'a number or null');
+    throw this.#unexpected('score-invalid', name, 'a number or null');
   }
 
   /** One of some words, and what it stands for; null where the field is absent or null. */
