@@ -24,7 +24,10 @@ export function progressBar(label: string): { readonly update: OnProgress; stop(
 export function countBar(label: string, total: number, done: number): { readonly step: () => void; stop(): void } {
   if (!process.stderr.isTTY) return { step: () => {}, stop: () => {} };
   const format = `${label} {bar} {percentage}% | {value} of {total} | {eta_formatted} left`;
-  const bar = new SingleBar({ format, stream: process.stderr, clearOnComplete: true, etaBuffer: 1000 }, Presets.shades_classic);
+  const bar = new SingleBar(
+    { format, stream: process.stderr, clearOnComplete: true, etaBuffer: 1000 },
+    Presets.shades_classic,
+  );
   bar.start(total, done);
   return { step: () => bar.increment(), stop: () => bar.stop() };
 }

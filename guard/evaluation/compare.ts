@@ -23,7 +23,7 @@ export interface Comparison {
   readonly differences: readonly Difference[];
 }
 
-const comparedMetrics: Readonly<Record<string, (answers: readonly Labelled[]) => number>> = {
+const comparedMetrics: Readonly<Record<string, (answers: readonly Labelled[]) => number | null>> = {
   AUPRC: averagePrecision,
   AUROC: areaUnderRoc,
   'true positives at 1% false': (answers) => truePositiveRateAt(answers, 0.01),
@@ -40,7 +40,10 @@ export function compareRuns(before: Run, after: Run, options: BootstrapOptions =
     return other ? [[row, other]] : [];
   });
   if (pairs.length === 0) {
-    throw new EvaluationError('run-invalid', 'The two runs have no sample in common: samples are matched by their ids.');
+    throw new EvaluationError(
+      'run-invalid',
+      'The two runs have no sample in common: samples are matched by their ids.',
+    );
   }
   const differing = pairs.find(([a, b]) => a.unsafe !== b.unsafe);
   if (differing) {
@@ -81,8 +84,8 @@ export function differencesIn(
     metric,
     samples: before.length,
     positives: before.filter(({ label }) => label === 1).length,
-    before: compute(before),
-    after: compute(after),
+    before: compute(before)!,
+    after: compute(after)!,
     difference: pairedBootstrap(before, after, compute, options),
   }));
 }

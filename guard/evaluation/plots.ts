@@ -18,7 +18,10 @@ const legend = { legend: true } as const;
 /** Precision against recall, with the share of unsafe samples, which a random score would reach. */
 export function precisionRecallPlot(series: readonly Series[]): string {
   const points = series.flatMap(({ system, answers }) =>
-    thinned(precisionRecallCurve(answers).toSorted((a, b) => a.recall - b.recall)).map((point) => ({ system, ...point })),
+    thinned(precisionRecallCurve(answers).toSorted((a, b) => a.recall - b.recall)).map((point) => ({
+      system,
+      ...point,
+    })),
   );
   const { answers } = series[0]!;
   const base = answers.filter(({ label }) => label === 1).length / answers.length;
@@ -48,11 +51,17 @@ export function reliabilityPlot(series: readonly Series[]): string {
     r: { range: [2, 10] },
     color: legend,
     marks: [
-      Plot.line([[0, 0], [1, 1]], { strokeDasharray: '4 3' }),
-      Plot.line(points, { x: 'confidence', y: 'accuracy', stroke: 'system' }),
+      Plot.line(
+        [
+          [0, 0],
+          [1, 1],
+        ],
+        { strokeDasharray: '4 3' },
+      ),
+      Plot.line(points, { x: 'meanScore', y: 'positiveRate', stroke: 'system' }),
       Plot.dot(points, {
-        x: 'confidence',
-        y: 'accuracy',
+        x: 'meanScore',
+        y: 'positiveRate',
         r: 'count',
         fill: 'system',
         fillOpacity: 0.7,
@@ -73,7 +82,7 @@ export function histogram({ system, answers }: Series, threshold: number): strin
     marks: [
       Plot.rectY(
         labelled,
-        Plot.binX({ y: 'count' }, { x: 'score', fill: 'label', fillOpacity: 0.8, thresholds: histogramBins }),
+        Plot.binX<Plot.RectYOptions>({ y: 'count' }, { x: 'score', fill: 'label', fillOpacity: 0.8, thresholds: histogramBins }),
       ),
       Plot.ruleY([0]),
       Plot.ruleX([threshold], { strokeDasharray: '4 3' }),

@@ -32,23 +32,26 @@ export interface Answer {
   readonly label: Label;
 }
 
+/** What tables call the guard whose run it is. */
+export const ownName = 'guard';
+export const calibratedName = `${ownName}, calibrated`;
+
 /** `overall`, then both ways of every category. */
 export function questionsOf({ categories }: Pick<Run, 'categories'>): Question[] {
   const each = (way: Way) => categories.map(({ code }) => ({ way, code }));
   return [{ way: 'overall' }, ...each('1-vs-all'), ...each('1-vs-benign')];
 }
 
-/** The guard's score and probability, the calibrated score where there is one, and those of other systems. */
-export function systemsOf({ rows }: Pick<Run, 'rows'>): System[] {
-  const score: System = { name: 'score', score: (row) => row.score };
+/** The guard, its probability over the whole vocabulary, its calibrated score where there is one, and other systems. */
+export function systemsOf({ rows }: Pick<Run, 'rows'>): [guard: System, ...System[]] {
+  const guard: System = { name: ownName, score: (row) => row.score };
   const byCategory = rows.some(({ categoryScores }) => categoryScores !== undefined);
+  const calibrated = rows.some((row) => row.calibrated !== null);
   const others = [...new Set(rows.flatMap(({ others = {} }) => Object.keys(others)))];
   return [
-    byCategory ? { ...score, categoryScore: (row, code) => row.categoryScores?.[code] } : score,
-    { name: 'unsafeProbability', score: (row) => row.unsafeProbability },
-    ...(rows.some(({ calibrated }) => calibrated !== null)
-      ? [{ name: 'calibrated', score: (row: Row) => row.calibrated }]
-      : []),
+    byCategory ? { ...guard, categoryScore: (row, code) => row.categoryScores?.[code] } : guard,
+    { name: `${ownName}, unsafeProbability`, score: (row) => row.unsafeProbability },
+    ...(calibrated ? [{ name: calibratedName, score: (row: Row) => row.calibrated }] : []),
     ...others.map((name): System => ({ name, score: (row) => row.others?.[name] })),
   ];
 }

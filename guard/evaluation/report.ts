@@ -2,7 +2,7 @@ import { escapeHtml, renderPage, renderTable } from '../report/page.ts';
 import type { Evaluation } from './figures.ts';
 import { categoryBars, histogram, precisionRecallPlot, reliabilityPlot, type Series } from './plots.ts';
 import { publishedFigures } from './published.ts';
-import { answersTo, systemsOf } from './questions.ts';
+import { answersTo, calibratedName, ownName, systemsOf } from './questions.ts';
 import type { Run } from './run.ts';
 import { describeRun, publishedTable, tablesOf } from './tables.ts';
 
@@ -34,14 +34,15 @@ function plotsOf(run: Run, { figures }: Evaluation): Figure[] {
   const series = systemsOf(run)
     .map((system): Series => ({ system: system.name, answers: answersTo({ way: 'overall' }, system, run.rows) }))
     .filter(({ answers }) => answers.length > 0);
-  // The probability over the whole vocabulary is the score in all but name where the model answers the question at all.
-  const shown = series.filter(({ system }) => system !== 'unsafeProbability');
-  const own = shown.filter(({ system }) => system === 'score' || system === 'calibrated');
-  const named = figures.filter(({ system }) => system === 'score');
+  const own = series.filter(({ system }) => system === ownName || system === calibratedName);
+  const byCategory = figures.filter(({ system }) => system === ownName);
   return [
-    { caption: 'Precision and recall', plot: precisionRecallPlot(shown) },
-    { caption: own.length > 1 ? 'Reliability, before and after calibration' : 'Reliability', plot: reliabilityPlot(own) },
-    ...own.map((one) => ({ caption: `How often each ${one.system} is given`, plot: histogram(one, run.threshold) })),
-    { caption: 'AUPRC by category', plot: categoryBars(named, (code) => nameOf.get(code)!) },
+    { caption: 'Precision and recall', plot: precisionRecallPlot(series) },
+    {
+      caption: own.length > 1 ? 'Reliability, before and after calibration' : 'Reliability',
+      plot: reliabilityPlot(own),
+    },
+    ...own.map((one) => ({ caption: `Scores: ${one.system}`, plot: histogram(one, run.threshold) })),
+    { caption: 'AUPRC by category', plot: categoryBars(byCategory, (code) => nameOf.get(code)!) },
   ];
 }

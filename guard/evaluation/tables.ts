@@ -1,12 +1,13 @@
 import type { Table } from '../report/table.ts';
 import type { Interval } from './bootstrap.ts';
 import type { Difference } from './compare.ts';
-import type { DecisionFigures, Evaluation, Figures } from './figures.ts';
+import type { Evaluation, Figures } from './figures.ts';
+import type { Confusion } from './metrics.ts';
 import type { PublishedFigure } from './published.ts';
 import type { Way } from './questions.ts';
 import type { Run } from './run.ts';
 
-export const decimals = (value: number | undefined, digits = 4): string => value?.toFixed(digits) ?? '–';
+export const decimals = (value: number | null | undefined, digits = 4): string => value?.toFixed(digits) ?? '–';
 
 const withInterval = (interval: Interval | undefined): string =>
   interval ? `${decimals(interval.estimate)} [${decimals(interval.lower, 3)}, ${decimals(interval.upper, 3)}]` : '–';
@@ -16,7 +17,7 @@ export function describeRun({ identity, data, categories, rows }: Run, { samples
   const { model, device, dtype, hashes, options } = identity;
   const hash = (value: string | null) => value?.slice(0, 12) ?? 'none';
   return [
-    `Data: ${data.name} (${data.format}), ${samples.total} samples: ${samples.unsafe} unsafe, ${samples.safe} safe, ` +
+    `Data: ${data.name} (${data.format}), ${samples.judged} samples: ${samples.unsafe} unsafe, ${samples.safe} safe, ` +
       `${samples.unknown} of unknown label${samples.failed > 0 ? `; ${samples.failed} could not be judged` : ''}; ${hash(data.hash)}`,
     `Model: ${model} (${hash(hashes.model)}), weights in ${dtype}, on ${device}`,
     `Policy: ${categories.map(({ code, name }) => `${code} ${name}`).join(', ')} (${hash(hashes.policy)}); instruction ` +
@@ -78,7 +79,7 @@ function decisionTable(overall: readonly Figures[]): Table {
   };
 }
 
-const decisionCells = (decision: DecisionFigures): string[] => [
+const decisionCells = (decision: Confusion): string[] => [
   decimals(decision.precision),
   decimals(decision.recall),
   decimals(decision.f1),
@@ -89,7 +90,7 @@ const decisionCells = (decision: DecisionFigures): string[] => [
 ];
 const decisionColumns = ['precision', 'recall', 'F1', 'true pos.', 'false pos.', 'false neg.', 'true neg.'];
 
-const thresholdTable = (thresholds: readonly DecisionFigures[]): Table => ({
+const thresholdTable = (thresholds: readonly Confusion[]): Table => ({
   title: 'Overall: the guard at thresholds',
   columns: ['threshold', ...decisionColumns],
   rows: thresholds.map((decision) => [decimals(decision.threshold, 2), ...decisionCells(decision)]),
@@ -110,7 +111,16 @@ function categoryTable({ categories }: Run, { figures }: Evaluation, way: Exclud
   return [
     {
       title: `By category: ${way}`,
-      columns: ['category', 'system', 'samples', 'positives', 'AUPRC', 'AUROC', 'true positives at 1% false', ...decisionColumns],
+      columns: [
+        'category',
+        'system',
+        'samples',
+        'positives',
+        'AUPRC',
+        'AUROC',
+        'true positives at 1% false',
+        ...decisionColumns,
+      ],
       rows: known.map(({ code, system, samples, positives, ranking, decision }) => [
         `${code} ${nameOf.get(code!)}`,
         system,

@@ -37,16 +37,24 @@ export async function evaluateFile(guard: Guard, file: string, options: Evaluate
   const identity = await identityOf(guard, checks);
   const store = await ScoreFile.open(folder, identity);
 
-  let [total, scored, unsafe] = [0, 0, 0];
+  let [total, scored, unsafe, told] = [0, 0, 0, 0];
   for await (const sample of samples()) {
     total++;
     if (store.has(sample)) scored++;
     if (sample.unsafe === 1) unsafe++;
+    if (others?.has(sample.id)) told++;
   }
   if (unsafe === 0) {
     throw new EvaluationError(
       'no-positives',
       `${file}: none of its ${total} samples is labelled unsafe, so that nothing can be told of what is found.`,
+    );
+  }
+  if (others && others.size > 0 && told === 0) {
+    const [id] = others.keys();
+    throw new EvaluationError(
+      'score-invalid',
+      `${file}: none of its samples has an id that other scores are of, such as ${JSON.stringify(id)}.`,
     );
   }
   onStart?.(total, scored);
