@@ -19,6 +19,7 @@ export class EvaluationError extends LlamaGuardError<
   | 'data-invalid'
   | 'label-invalid'
   | 'score-invalid'
+  | 'metric-undefined'
   | 'id-duplicate'
   | 'category-unknown'
   | 'map-invalid'

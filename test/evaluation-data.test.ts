@@ -115,6 +115,9 @@ describe('the lines of OpenAI', () => {
     expect(samples.map(({ unsafe }) => unsafe)).toEqual([0, null, 1, 1, null]);
     expect(samples.map(categories)).toEqual([{ O1: 0, O2: 0 }, { O1: 0 }, {}, { O2: 1 }, { O1: 0 }]);
     expect(samples[0]).toMatchObject({ messages: 'a', role: 'user', id: 'line-1' });
+    const [assumed] = await read([{ prompt: 'b', ...all, S: null }], { format, map, assumeSafe: true });
+    expect(assumed!.unsafe).toBe(0);
+    expect(categories(assumed)).toEqual({ O1: 0 });
   });
 
   it.each(['2', '"1"', 'true', '-1', '[]'])('have no label %s', async (label) => {
@@ -130,7 +133,8 @@ describe('the lines of OpenAI', () => {
     const lines = gunzipSync(readFileSync(file)).toString().split('\n');
     const samples = await read(lines, { format });
     expect(samples).toHaveLength(1680);
-    expect(samples.filter(({ unsafe }) => unsafe === 1)).toHaveLength(522);
+    const counts = [1, 0, null].map((label) => samples.filter(({ unsafe }) => unsafe === label).length);
+    expect(counts).toEqual([522, 337, 821]);
   });
 });
 

@@ -8,6 +8,7 @@ import { evaluate } from '../evaluation/figures.ts';
 import type { Format } from '../evaluation/formats/format.ts';
 import { type EvaluateOptions, evaluateFile } from '../evaluation/node/evaluate-file.ts';
 import { readJsonFile, readLines } from '../evaluation/node/lines.ts';
+import { keyOf } from '../evaluation/node/score-file.ts';
 import { readOtherScores } from '../evaluation/other-scores.ts';
 import type { Run } from '../evaluation/run.ts';
 import { describeRun, tablesOf } from '../evaluation/tables.ts';
@@ -21,6 +22,7 @@ import { countBar } from './progress.ts';
 interface EvalFlags extends SharedFlags {
   readonly format: FormatName;
   readonly map?: string;
+  readonly assumeSafe?: true;
   readonly out?: string;
   readonly report?: string;
   readonly scores: readonly string[];
@@ -37,6 +39,7 @@ export function evalCommand(): Command {
       .argument('<data>', 'JSON Lines, or packed as .jsonl.gz')
       .addOption(new Option('--format <format>', 'how its lines are read').choices(formatNames).default('generic'))
       .option('--map <file>', 'from the data\'s labels to the policy\'s codes: {"S": "O2", ...}')
+      .option('--assume-safe', 'take what no known label calls unsafe for safe, as published figures do')
       .option('--out <folder>', 'where scores and results are kept (default: beside the data)')
       .option('--report <file>', 'write one self-contained HTML page with plots')
       .option('--scores <file>', "another system's scores: lines with an id and a column; may be repeated", collect, [])
@@ -65,6 +68,7 @@ async function evaluateCommand(file: string, flags: EvalFlags): Promise<void> {
     ...checkOptions(flags),
     ...map,
     format: flags.format,
+    assumeSafe: flags.assumeSafe ?? false,
     concurrency: flags.concurrency,
     folder,
     others,

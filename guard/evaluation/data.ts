@@ -53,6 +53,11 @@ export interface ReadOptions {
   readonly map?: CategoryMap;
   /** Whose messages are judged where a line does not say. */
   readonly role?: Role;
+  /**
+   * Takes a sample that no known label calls unsafe for safe, as figures published on sets with missing labels do; its
+   * categories stay unknown. False unless told.
+   */
+  readonly assumeSafe?: boolean;
 }
 
 /**
@@ -66,7 +71,7 @@ export interface ReadOptions {
  */
 export async function* readSamples(
   lines: AsyncIterable<string> | Iterable<string>,
-  { format = 'generic', policy, map, role }: ReadOptions,
+  { format = 'generic', policy, map, role, assumeSafe = false }: ReadOptions,
 ): AsyncGenerator<Sample, void, void> {
   const reader: Format = formats[format];
   const codesOf: CategoryMap = map ?? new Map(policy.categories.map(({ code }) => [code, [code]]));
@@ -101,7 +106,7 @@ export async function* readSamples(
       line,
       messages: read.messages as Sample['messages'],
       ...(judged === undefined ? {} : { role: judged }),
-      unsafe: read.unsafe,
+      unsafe: read.unsafe ?? (assumeSafe ? 0 : null),
       categories: categoriesOf(read, labelsOf),
     };
   }

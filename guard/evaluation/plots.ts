@@ -82,7 +82,10 @@ export function histogram({ system, answers }: Series, threshold: number): strin
     marks: [
       Plot.rectY(
         labelled,
-        Plot.binX<Plot.RectYOptions>({ y: 'count' }, { x: 'score', fill: 'label', fillOpacity: 0.8, thresholds: histogramBins }),
+        Plot.binX<Plot.RectYOptions>(
+          { y: 'count' },
+          { x: 'score', fill: 'label', fillOpacity: 0.8, thresholds: histogramBins },
+        ),
       ),
       Plot.ruleY([0]),
       Plot.ruleX([threshold], { strokeDasharray: '4 3' }),
@@ -98,17 +101,26 @@ export function categoryBars(figures: readonly Figures[], nameOf: (code: string)
     code === undefined || ranking === null ? [] : [{ way, category: nameOf(code), ...ranking.auprc }],
   );
   if (bars.length === 0) return undefined;
-  const categories = new Set(bars.map(({ category }) => category)).size;
+  const categories = [...new Set(bars.map(({ category }) => category))];
   return draw({
     ...size,
-    height: 60 + 70 * categories,
+    height: 60 + 70 * categories.length,
+    marginLeft: 12,
     x: { ...share, label: 'AUPRC' },
-    y: { label: null, axis: null },
-    fy: { label: null, axis: 'top' },
+    y: { axis: null },
+    fy: { axis: null, domain: categories, padding: 0.4 },
     color: legend,
     marks: [
       Plot.barX(bars, { fy: 'category', y: 'way', x: 'estimate', fill: 'way', fillOpacity: 0.7 }),
       Plot.ruleY(bars, { fy: 'category', y: 'way', x1: 'lower', x2: 'upper', strokeWidth: 2 }),
+      // Names stand over their bars: beside them they would take half of a phone.
+      Plot.text(categories, {
+        fy: (name: string) => name,
+        text: (name: string) => name,
+        frameAnchor: 'top-left',
+        lineAnchor: 'bottom',
+        dy: -3,
+      }),
       Plot.ruleX([0]),
     ],
   });

@@ -55,6 +55,8 @@ const run = z.object({
   data: z.object({
     name: z.string(),
     format: z.enum(formatNames),
+    /** Whether samples of unknown label were taken for safe. */
+    assumeSafe: z.boolean(),
     /** SHA-256 of ids, texts and labels. */
     hash,
   }),

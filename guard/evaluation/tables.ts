@@ -18,7 +18,7 @@ export function describeRun({ identity, data, categories, rows }: Run, { samples
   const hash = (value: string | null) => value?.slice(0, 12) ?? 'none';
   return [
     `Data: ${data.name} (${data.format}), ${samples.judged} samples: ${samples.unsafe} unsafe, ${samples.safe} safe, ` +
-      `${samples.unknown} of unknown label${samples.failed > 0 ? `; ${samples.failed} could not be judged` : ''}; ${hash(data.hash)}`,
+      `${samples.unknown} of unknown label${data.assumeSafe ? ' (what no label calls unsafe was taken for safe)' : ''}${samples.failed > 0 ? `; ${samples.failed} could not be judged` : ''}; ${hash(data.hash)}`,
     `Model: ${model} (${hash(hashes.model)}), weights in ${dtype}, on ${device}`,
     `Policy: ${categories.map(({ code, name }) => `${code} ${name}`).join(', ')} (${hash(hashes.policy)}); instruction ` +
       `${hash(hashes.instruction)}; calibration ${hash(hashes.calibration)}; ${JSON.stringify(options)}`,

@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import { EvaluationError } from '../../errors.ts';
 import type { CheckManyOptions, Guard } from '../../guard.ts';
+import { instructionHash, policyHash } from '../../identity.ts';
 import { type ReadOptions, readSamples } from '../data.ts';
-import { makeRun, type Row, type Run } from '../run.ts';
+import { type Identity, makeRun, type Row, type Run } from '../run.ts';
 import { scoreSamples } from '../score-samples.ts';
 import { readLines } from './lines.ts';
 import { contentHash, ScoreFile } from './score-file.ts';
@@ -25,11 +26,12 @@ export interface EvaluateOptions extends Omit<ReadOptions, 'policy'>, Omit<Check
  * @throws EvaluationError for bad data, with its line; `no-positives` where no sample is labelled unsafe
  */
 export async function evaluateFile(guard: Guard, file: string, options: EvaluateOptions): Promise<Run> {
-  const { folder, others, onStart, onScored, format = 'generic', map, ...checks } = options;
+  const { folder, others, onStart, onScored, format = 'generic', map, assumeSafe = false, ...checks } = options;
   const { policy } = guard;
   const reading: ReadOptions = {
     policy,
     format,
+    assumeSafe,
     ...(map ? { map } : {}),
     ...(checks.role ? { role: checks.role } : {}),
   };
@@ -73,11 +75,29 @@ export async function evaluateFile(guard: Guard, file: string, options: Evaluate
   const { threshold = 0.5, concurrency = 64 } = checks;
   return makeRun({
     identity,
-    data: { name: basename(file), format, hash: hash.digest('hex') },
+    data: { name: basename(file), format, assumeSafe, hash: hash.digest('hex') },
     categories: policy.categories.map(({ code, name }) => ({ code, name })),
     threshold,
     concurrency,
     rows,
     failures,
   });
+}
+
+async function identityOf(guard: Guard, checks: CheckManyOptions): Promise<Identity> {
+  const { llama, policy, decision, model } = guard;
+  // Neither threshold nor company changes a score.
+  const { threshold: _threshold, concurrency: _concurrency, signal: _signal, policy: _policy, ...options } = checks;
+  return {
+    model,
+    device: decision.device.kind,
+    dtype: llama.dtype,
+    hashes: {
+      model: guard.modelHash,
+      policy: await policyHash(policy),
+      instruction: await instructionHash(guard.instruction('', { role: checks.role ?? 'user' })),
+      calibration: null,
+    },
+    options: { ...options, promptTokens: Math.min(llama.contextLength, llama.cacheTokens) },
+  };
 }

@@ -3,17 +3,20 @@ import { appendFile, mkdir, readFile, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { EvaluationError } from '../../errors.ts';
+import { canonicalJson } from '../../identity.ts';
 import type { Sample } from '../data.ts';
 import { type Identity, identity, type Scores, scores } from '../run.ts';
 import type { ScoreStore } from '../score-samples.ts';
 
-/** SHA-256 of a JSON value, in hexadecimal. */
-export const hashOf = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex');
+const hashOf = (value: unknown): string => createHash('sha256').update(canonicalJson(value)).digest('hex');
+
+/** A short name for what scores depend on, for the names of files. */
+export const keyOf = (identity: Identity): string => hashOf(identity).slice(0, 12);
 
 /** What a sample's scores depend on beside the guard. */
 export const contentHash = ({ messages, role }: Sample): string => hashOf([messages, role ?? null]).slice(0, 16);
 
-const keyOf = (id: string, content: string): string => JSON.stringify([id, content]);
+const placeOf = (id: string, content: string): string => JSON.stringify([id, content]);
 
 const header = z.object({ format: z.literal('llama-guard-webgpu scores'), version: z.literal(1), identity });
 const line = scores.extend({ id: z.string(), content: z.string() });
@@ -36,7 +39,7 @@ export class ScoreFile implements ScoreStore {
    * @throws EvaluationError `run-invalid` for a file that something else wrote, naming the line
    */
   static async open(folder: string, identity: Identity): Promise<ScoreFile> {
-    const path = join(folder, `${hashOf(identity).slice(0, 12)}.scores.jsonl`);
+    const path = join(folder, `${keyOf(identity)}.scores.jsonl`);
     await mkdir(folder, { recursive: true });
     const bytes = await readFile(path).catch((error) => {
       if (error.code !== 'ENOENT') throw error;
@@ -55,13 +58,13 @@ export class ScoreFile implements ScoreStore {
     }
     const kept = rest.map((text, i) => {
       const { id, content, ...scores } = parse(line, text, path, i + 2);
-      return [keyOf(id, content), scores] as const;
+      return [placeOf(id, content), scores] as const;
     });
     return new ScoreFile(path, new Map(kept));
   }
 
   get(sample: Sample): Scores | undefined {
-    return this.#scores.get(keyOf(sample.id, contentHash(sample)));
+    return this.#scores.get(placeOf(sample.id, contentHash(sample)));
   }
 
   has(sample: Sample): boolean {
@@ -71,7 +74,7 @@ export class ScoreFile implements ScoreStore {
   async add(sample: Sample, scores: Scores): Promise<void> {
     const [id, content] = [sample.id, contentHash(sample)];
     await appendFile(this.path, `${JSON.stringify({ id, content, ...scores })}\n`);
-    this.#scores.set(keyOf(id, content), scores);
+    this.#scores.set(placeOf(id, content), scores);
   }
 }
 
