@@ -29,10 +29,10 @@ export const instructionHash = ({ prefix, suffix }: Pick<Instruction, 'prefix' |
 export const calibrationHash = (calibration: object): Promise<string> => sha256(canonicalJson(calibration));
 
 /**
- * The hash of a model: of its configuration as the engine reads it, the tokenizer's files, and of every tensor its name,
- * dtype, shape and first 16 KiB. How tensors are spread over files does not count. Training changes every matrix it
- * reaches nearly everywhere, so a fine-tuned or merged model has another hash; an edit of single numbers further back
- * in a tensor is not seen, which is the price of not reading all weights twice.
+ * The hash of a model: of its configuration as the engine reads it, the tokenizer's files, and of every tensor its
+ * name, dtype, shape and first 16 KiB. How tensors are spread over files does not count. Training changes every matrix
+ * it reaches nearly everywhere, so a fine-tuned or merged model has another hash; an edit of single numbers further
+ * back in a tensor is not seen, which is the price of not reading all weights twice.
  */
 export async function modelHash({ config, source, tokenizer }: ModelParts): Promise<string> {
   const tensors: Record<string, unknown> = {};
@@ -46,8 +46,9 @@ export async function modelHash({ config, source, tokenizer }: ModelParts): Prom
 }
 
 /**
- * JSON in one spelling (RFC 8785): no spaces, the members of objects sorted by the UTF-16 units of their names, those that are
- * `undefined` left out. Numbers and strings are as JSON.stringify writes them, which is what the RFC took over.
+ * JSON in one spelling (RFC 8785): no spaces, the members of objects sorted by the UTF-16 units of their names, those
+ * that are `undefined` left out. Numbers and strings are as JSON.stringify writes them, which is what the RFC took
+ * over.
  */
 export function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;

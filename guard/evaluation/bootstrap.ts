@@ -22,9 +22,9 @@ export interface BootstrapOptions {
 }
 
 /**
- * A metric with its percentile interval (Efron 1979): the metric's quantiles over resamples of as many samples, drawn with
- * replacement. A resample that lost a class which the samples have, positives of a rare category, say, is drawn again: what a
- * metric is without it would only tell how often that happens.
+ * A metric with its percentile interval (Efron 1979): the metric's quantiles over resamples of as many samples, drawn
+ * with replacement. A resample that lost a class which the samples have, positives of a rare category, say, is drawn
+ * again: what a metric is without it would only tell how often that happens.
  *
  * @throws EvaluationError `metric-undefined` where the metric is `null` of the samples themselves
  */
@@ -39,8 +39,8 @@ export function bootstrap<S extends Labelled>(
 }
 
 /**
- * The difference of a metric between two runs, `after - before`, with the percentile interval over resamples that are the same
- * of both: what makes a sample hard is hard for both, and so drops out of the difference.
+ * The difference of a metric between two runs, `after - before`, with the percentile interval over resamples that are
+ * the same of both: what makes a sample hard is hard for both, and so drops out of the difference.
  *
  * @param after the same samples in the same order, with other scores
  * @throws EvaluationError `metric-undefined`, as `bootstrap`; `label-invalid` where the labels of the two differ
@@ -76,7 +76,9 @@ function percentiles(
   };
 }
 
-/** Places drawn with replacement, in rising order, as many as there are samples and with every class that these have. */
+/**
+ * Places drawn with replacement, in rising order, as many as there are samples and with every class that these have.
+ */
 function resampled(samples: readonly Labelled[], random: () => number): number[] {
   const classes = new Set(samples.map(({ label }) => label)).size;
   for (;;) {
@@ -90,7 +92,9 @@ function resampled(samples: readonly Labelled[], random: () => number): number[]
   }
 }
 
-/** The value below which a share of the sorted values lies, interpolated between neighbours (Hyndman and Fan's type 7). */
+/**
+ * The value below which a share of the sorted values lies, interpolated between neighbours (Hyndman and Fan's type 7).
+ */
 function quantile(sorted: readonly number[], share: number): number {
   const place = share * (sorted.length - 1);
   const [low, high] = [sorted[Math.floor(place)]!, sorted[Math.ceil(place)]!];

@@ -34,7 +34,9 @@ export interface Confusion {
   readonly accuracy: number | null;
 }
 
-/** What a threshold is chosen by: the best recall within a false positive rate, a recall to be reached, or the best F1. */
+/**
+ * What a threshold is chosen by: the best recall within a false positive rate, a recall to be reached, or the best F1.
+ */
 export type ThresholdRule = { readonly fpr: number } | { readonly recall: number } | 'f1';
 
 /** A bar of the reliability diagram: the samples whose score lies in `(low, high]`; 0 belongs to the first. */
@@ -51,8 +53,8 @@ export interface ReliabilityBin {
  * Pairs scores with labels and leaves out what has none: `null`, `undefined` or NaN is unknown, and never zero.
  *
  * @param scores as many as labels, of equal order
- * @throws EvaluationError `label-invalid` for a label that is neither 0, 1 nor unknown, `score-invalid` for a score of a
- *   known label that is no finite number, or where there are more of one than of the other
+ * @throws EvaluationError `label-invalid` for a label that is neither 0, 1 nor unknown, `score-invalid` for a score of
+ *   a known label that is no finite number, or where there are more of one than of the other
  */
 export function known(scores: readonly number[], labels: readonly (number | null | undefined)[]): Labelled[] {
   if (scores.length !== labels.length) {
@@ -97,8 +99,8 @@ function steps(samples: readonly Labelled[]): Step[] {
 
 /**
  * Precision and recall by falling threshold, one point for each score that occurs, as scikit-learn's
- * `precision_recall_curve` has them: it begins where nothing is flagged (threshold infinity, precision 1, recall 0), and
- * without positives recall is 1 from the first score on. Of no samples there are no points.
+ * `precision_recall_curve` has them: it begins where nothing is flagged (threshold infinity, precision 1, recall 0),
+ * and without positives recall is 1 from the first score on. Of no samples there are no points.
  */
 export function precisionRecallCurve(samples: readonly Labelled[]): PrecisionRecallPoint[] {
   if (samples.length === 0) return [];
@@ -127,8 +129,8 @@ export function averagePrecision(samples: readonly Labelled[]): number | null {
 
 /**
  * The rates by falling threshold, one point for each score that occurs, as scikit-learn's `roc_curve` without
- * `drop_intermediate`; it begins where nothing is flagged (threshold infinity). Without positives or without negatives a
- * rate has no meaning, and there are no points.
+ * `drop_intermediate`; it begins where nothing is flagged (threshold infinity). Without positives or without negatives
+ * a rate has no meaning, and there are no points.
  */
 export function rocCurve(samples: readonly Labelled[]): RocPoint[] {
   const { positives, negatives } = countClasses(samples);
@@ -189,10 +191,11 @@ export function truePositiveRateAt(samples: readonly Labelled[], falsePositiveRa
 
 /**
  * The threshold, out of the scores that occur, that a rule asks for. `fpr`: with the largest recall within the false
- * positive rate; `recall`: the highest that reaches the recall; `f1`: with the largest F1. Of several the highest, so that
- * nothing is flagged in vain.
+ * positive rate; `recall`: the highest that reaches the recall; `f1`: with the largest F1. Of several the highest, so
+ * that nothing is flagged in vain.
  *
- * @returns `null` where the samples lack the class that the rule is about, or none of their scores keeps within the limit
+ * @returns `null` where the samples lack the class that the rule is about, or none of their scores keeps within the
+ *   limit
  */
 export function thresholdFor(samples: readonly Labelled[], rule: ThresholdRule): number | null {
   if (rule === 'f1') return bestF1(samples)?.threshold ?? null;
@@ -243,8 +246,8 @@ export function brier(samples: readonly Labelled[]): number | null {
 }
 
 /**
- * The mean negative log-likelihood in nats. Probabilities are kept 2^-52 away from 0 and 1, as scikit-learn does, so that one
- * that was sure and wrong costs 36 nats and not infinitely many.
+ * The mean negative log-likelihood in nats. Probabilities are kept 2^-52 away from 0 and 1, as scikit-learn does, so
+ * that one that was sure and wrong costs 36 nats and not infinitely many.
  *
  * @returns `null` of no samples
  */
