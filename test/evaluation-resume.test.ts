@@ -81,6 +81,15 @@ describe('a file of scores', () => {
     );
   });
 
+  it('needs a folder that can be written', async () => {
+    const path = join(folder, 'a-file');
+    writeFileSync(path, '');
+    await expect(ScoreFile.open(path, identity)).rejects.toMatchObject({
+      code: 'option-invalid',
+      message: expect.stringContaining('--out'),
+    });
+  });
+
   it.each([
     ['line 2', (lines: string[]) => [lines[0], '{"id":"a"}', lines[1]]],
     ['line 1', (lines: string[]) => ['{}', ...lines]],

@@ -60,6 +60,7 @@ Scores are kept as they come: run it again after a kill, and it goes on. Another
 }
 
 async function evaluateCommand(file: string, flags: EvalFlags): Promise<void> {
+  const report = flags.report === undefined ? undefined : { file: flags.report, ...(await loadReport()) };
   const others = await readOthers(flags);
   await using guard = await loadFromFlags(flags);
   const map = flags.map === undefined ? {} : { map: await readMap(flags.map, guard.policy, flags.format) };
@@ -76,10 +77,7 @@ async function evaluateCommand(file: string, flags: EvalFlags): Promise<void> {
   const runFile = join(folder, `${basename(stemOf(file))}.${keyOf(run.identity)}.run.json`);
   await writeFile(runFile, `${JSON.stringify(run)}\n`);
   const evaluation = evaluate(run, { resamples: flags.resamples });
-  if (flags.report !== undefined) {
-    const { renderEvaluation } = await loadReport();
-    await writeFile(flags.report, renderEvaluation(run, evaluation));
-  }
+  if (report) await writeFile(report.file, report.renderEvaluation(run, evaluation));
   if (run.failures.length > 0) process.exitCode = exitCodes.badInput;
   if (flags.json) {
     const { rows: _rows, ...told } = run;

@@ -42,7 +42,10 @@ export function questionsOf({ categories }: Pick<Run, 'categories'>): Question[]
   return [{ way: 'overall' }, ...each('1-vs-all'), ...each('1-vs-benign')];
 }
 
-/** The guard, its probability over the whole vocabulary, its calibrated score where there is one, and other systems. */
+/**
+ * The guard, its probability over the whole vocabulary, its calibrated score where there is one, and other systems. Of
+ * categories the guard speaks by one score alone.
+ */
 export function systemsOf({ rows }: Pick<Run, 'rows'>): [guard: System, ...System[]] {
   const guard: System = { name: ownName, score: (row) => row.score };
   const byCategory = rows.some(({ categoryScores }) => categoryScores !== undefined);
@@ -50,8 +53,10 @@ export function systemsOf({ rows }: Pick<Run, 'rows'>): [guard: System, ...Syste
   const others = [...new Set(rows.flatMap(({ others = {} }) => Object.keys(others)))];
   return [
     byCategory ? { ...guard, categoryScore: (row, code) => row.categoryScores?.[code] } : guard,
-    { name: `${ownName}, unsafeProbability`, score: (row) => row.unsafeProbability },
-    ...(calibrated ? [{ name: calibratedName, score: (row: Row) => row.calibrated }] : []),
+    { name: `${ownName}, unsafeProbability`, score: (row) => row.unsafeProbability, categoryScore: () => undefined },
+    ...(calibrated
+      ? [{ name: calibratedName, score: (row: Row) => row.calibrated, categoryScore: () => undefined }]
+      : []),
     ...others.map((name): System => ({ name, score: (row) => row.others?.[name] })),
   ];
 }

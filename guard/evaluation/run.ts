@@ -79,10 +79,12 @@ export type Run = z.infer<typeof run>;
 /** What is kept of an assessment. */
 export function scoresOf(assessment: Assessment): Scores {
   const { score, unsafeProbability, mass, calibrated, categories, windows, milliseconds } = assessment;
-  const byCode = categories.map((category) => [category.code, category.score] as const);
+  // Exponentials and sums of rounded logarithms may exceed 1 in their last place.
+  const bounded = (probability: number) => Math.min(probability, 1);
+  const byCode = categories.map((category) => [category.code, bounded(category.score)] as const);
   return {
     score,
-    unsafeProbability,
+    unsafeProbability: bounded(unsafeProbability),
     mass,
     calibrated,
     ...(byCode.length > 0 ? { categoryScores: Object.fromEntries(byCode) } : {}),

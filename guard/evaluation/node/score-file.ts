@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { appendFile, mkdir, readFile, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
-import { EvaluationError } from '../../errors.ts';
+import { EvaluationError, OptionError } from '../../errors.ts';
 import { canonicalJson } from '../../identity.ts';
 import type { Sample } from '../data.ts';
 import { type Identity, identity, type Scores, scores } from '../run.ts';
@@ -18,7 +18,8 @@ export const contentHash = ({ messages, role }: Sample): string => hashOf([messa
 
 const placeOf = (id: string, content: string): string => JSON.stringify([id, content]);
 
-const header = z.object({ format: z.literal('llama-guard-webgpu scores'), version: z.literal(1), identity });
+const head = { format: 'llama-guard-webgpu scores', version: 1 } as const;
+const header = z.object({ format: z.literal(head.format), version: z.literal(head.version), identity });
 const line = scores.extend({ id: z.string(), content: z.string() });
 
 /**
@@ -36,11 +37,12 @@ export class ScoreFile implements ScoreStore {
 
   /**
    * Opens the file of an identity in a folder, or begins it; scores under another identity are in a file of their own.
-   * @throws EvaluationError `run-invalid` for a file that something else wrote, naming the line
+   * @throws EvaluationError `run-invalid` for a file that something else wrote, naming the line; OptionError where the
+   *   folder cannot be written
    */
   static async open(folder: string, identity: Identity): Promise<ScoreFile> {
     const path = join(folder, `${keyOf(identity)}.scores.jsonl`);
-    await mkdir(folder, { recursive: true });
+    await writable(folder, mkdir(folder, { recursive: true }));
     const bytes = await readFile(path).catch((error) => {
       if (error.code !== 'ENOENT') throw error;
       return Buffer.alloc(0);
@@ -49,7 +51,7 @@ export class ScoreFile implements ScoreStore {
     if (whole < bytes.length) await truncate(path, whole);
     const [first, ...rest] = bytes.toString('utf8', 0, whole).split('\n').slice(0, -1);
     if (first === undefined) {
-      await appendFile(path, `${JSON.stringify({ format: 'llama-guard-webgpu scores', version: 1, identity })}\n`);
+      await writable(folder, appendFile(path, `${JSON.stringify({ ...head, identity })}\n`));
       return new ScoreFile(path, new Map());
     }
     const { identity: written } = parse(header, first, path, 1);
@@ -77,6 +79,12 @@ export class ScoreFile implements ScoreStore {
     this.#scores.set(placeOf(id, content), scores);
   }
 }
+
+const writable = (folder: string, writing: Promise<unknown>) =>
+  writing.catch((cause) => {
+    const message = `Scores cannot be kept in ${folder}: ${cause.message}; name another folder (--out).`;
+    throw new OptionError('option-invalid', message, { cause });
+  });
 
 function parse<T>(schema: z.ZodType<T>, text: string, path: string, number: number): T {
   try {
