@@ -61,7 +61,7 @@ describe('generic lines', () => {
     ['data-invalid', /^line 1: expected a JSON object, found an array/, ['[]']],
     ['data-invalid', /^line 1: it has no "messages"/, ['{}']],
     ['data-invalid', /^line 1: messages\[0\]\.role/, [{ messages: [{ role: 'nobody', content: 'x' }] }]],
-    ['data-invalid', /^line 1: the role that is judged/, [{ messages, role: 'system' }]],
+    ['data-invalid', /^line 1: "role": the role that is judged/, [{ messages, role: 'system' }]],
     ['data-invalid', /^line 1: "id" is a string or a number, not an object/, [{ messages, id: {} }]],
     ['label-invalid', /^line 1: "unsafe" is 0, 1 or null, not 0\.5/, [{ messages, unsafe: 0.5 }]],
     ['label-invalid', /^line 1: "unsafe" is 0, 1 or null, not true/, [{ messages, unsafe: true }]],

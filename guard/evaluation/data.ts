@@ -139,7 +139,6 @@ function atLine<T>(line: number, read: () => T): T {
     return read();
   } catch (error) {
     if (!(error instanceof ConversationError)) throw error;
-    const message = error.message.startsWith('line ') ? error.message : `line ${line}: ${error.message}`;
-    throw new EvaluationError('data-invalid', message, { cause: error });
+    throw new EvaluationError('data-invalid', `line ${line}: ${error.message}`, { cause: error });
   }
 }

@@ -15,14 +15,17 @@ const withInterval = (interval: Interval | undefined): string =>
 /** What a reader must know before the first figure. */
 export function describeRun({ identity, data, categories, rows }: Run, { samples }: Evaluation): string[] {
   const { model, device, dtype, hashes, options } = identity;
+  const { judged, unsafe, safe, unknown, failed } = samples;
   const hash = (value: string | null) => value?.slice(0, 12) ?? 'none';
+  const windowed = rows.filter(({ windows }) => windows > 1).length;
   return [
-    `Data: ${data.name} (${data.format}), ${samples.judged} samples: ${samples.unsafe} unsafe, ${samples.safe} safe, ` +
-      `${samples.unknown} of unknown label${data.assumeSafe ? ' (what no label calls unsafe was taken for safe)' : ''}${samples.failed > 0 ? `; ${samples.failed} could not be judged` : ''}; ${hash(data.hash)}`,
+    `Data: ${data.name} (${data.format}, ${hash(data.hash)}), ${judged} samples: ${unsafe} unsafe, ${safe} safe, ${unknown} of unknown label`,
     `Model: ${model} (${hash(hashes.model)}), weights in ${dtype}, on ${device}`,
-    `Policy: ${categories.map(({ code, name }) => `${code} ${name}`).join(', ')} (${hash(hashes.policy)}); instruction ` +
-      `${hash(hashes.instruction)}; calibration ${hash(hashes.calibration)}; ${JSON.stringify(options)}`,
-    `Read in windows: ${rows.filter(({ windows }) => windows > 1).length} samples`,
+    `Policy: ${categories.map(({ code, name }) => `${code} ${name}`).join(', ')} (${hash(hashes.policy)})`,
+    `Instruction ${hash(hashes.instruction)}, calibration ${hash(hashes.calibration)}, options ${JSON.stringify(options)}`,
+    ...(data.assumeSafe ? ['What no known label calls unsafe was taken for safe.'] : []),
+    ...(windowed > 0 ? [`${windowed} samples are longer than the context and were read in windows.`] : []),
+    ...(failed > 0 ? [`${failed} samples could not be judged and are in no figure.`] : []),
   ];
 }
 

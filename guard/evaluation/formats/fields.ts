@@ -69,7 +69,7 @@ export class Fields {
     if (value === null) return null;
     if (typeof value === 'string' && Object.hasOwn(meanings, value)) return meanings[value]!;
     const words = Object.keys(meanings).map((word) => JSON.stringify(word));
-    throw this.#unexpected('label-invalid', name, `${words.join(' or ')}`);
+    throw this.#unexpected('label-invalid', name, words.join(' or '));
   }
 
   /** A list of strings; undefined where the field is absent or null. */
@@ -92,7 +92,7 @@ function parseLine(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    const withoutNaN = text.replace(/"(?:[^"\\]|\\.)*"|\bNaN\b/g, (token) => (token === 'NaN' ? 'null' : token));
+    const withoutNaN = text.replace(/"[^"\\]*(?:\\.[^"\\]*)*"|\bNaN\b/g, (token) => (token === 'NaN' ? 'null' : token));
     if (withoutNaN === text) throw error;
     return JSON.parse(withoutNaN);
   }

@@ -17,7 +17,7 @@ export const generic: Format = {
     return {
       id: fields.id('id'),
       messages,
-      ...(role === undefined ? {} : { role: parseRole(role, fields.where) }),
+      ...(role === undefined ? {} : { role: parseRole(role, '"role"') }),
       ...verdictAndNames(fields, fields.label('unsafe'), fields.names('categories')),
     };
   },
