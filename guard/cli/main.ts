@@ -9,6 +9,8 @@ import { exitCodeOf, exitCodes, explain } from './options.ts';
 const program = new Command('llama-guard')
   .description('Judges conversations by a safety policy, with a Llama Guard that runs in this process.')
   .showHelpAfterError('Run with --help to see what there is.')
+  // A command sees its arguments in their order: eval and its own command compare share flags.
+  .enablePositionalOptions()
   .addHelpText(
     'after',
     `

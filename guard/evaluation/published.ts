@@ -17,7 +17,7 @@ export const publishedFigures: Partial<Readonly<Record<FormatName, readonly Publ
     { system: "Llama Guard, the set's categories, few-shot", auprc: 0.872, source: llamaGuardPaper },
     { system: 'OpenAI API (2023)', auprc: 0.856, source: llamaGuardPaper },
     { system: 'Perspective API', auprc: 0.787, source: llamaGuardPaper },
-    { system: 'ShieldGemma', auprc: 0.907, source: 'as published by its authors' },
+    { system: 'ShieldGemma', auprc: 0.907, source: 'arXiv 2407.21772' },
   ],
   toxicchat: [
     { system: 'Llama Guard', auprc: 0.626, source: llamaGuardPaper },
