@@ -26,7 +26,7 @@ export interface Comparison {
 const comparedMetrics: Readonly<Record<string, (answers: readonly Labelled[]) => number | null>> = {
   AUPRC: averagePrecision,
   AUROC: areaUnderRoc,
-  'true positives at 1% false': (answers) => truePositiveRateAt(answers, 0.01),
+  'TPR at 1% FPR': (answers) => truePositiveRateAt(answers, 0.01),
 };
 
 /**

@@ -11,13 +11,21 @@ export interface Series {
 }
 
 /** Small enough for a phone, where the whole width of a plot is shown; several stand side by side on a screen. */
-const size = { width: 460, height: 340, marginLeft: 48, style: { fontSize: '13px' } } as const;
+const size = {
+  width: 460,
+  height: 350,
+  marginLeft: 48,
+  marginTop: 30,
+  marginBottom: 45,
+  style: { fontSize: '13px' },
+} as const;
 const share = { domain: [0, 1], ticks: 5 } as const;
 const legend = { legend: true } as const;
 
 /** Precision against recall, with the share of unsafe samples, which a random score would reach. */
 export function precisionRecallPlot(series: readonly Series[]): string {
-  const points = series.flatMap(({ system, answers }) =>
+  // The first is drawn last: it is what the page is about.
+  const points = series.toReversed().flatMap(({ system, answers }) =>
     thinned(precisionRecallCurve(answers).toSorted((a, b) => a.recall - b.recall)).map((point) => ({
       system,
       ...point,
@@ -29,7 +37,7 @@ export function precisionRecallPlot(series: readonly Series[]): string {
     ...size,
     x: { ...share, label: 'recall' },
     y: { ...share, label: 'precision' },
-    color: legend,
+    color: { ...legend, domain: series.map(({ system }) => system) },
     marks: [
       Plot.ruleY([base], { strokeDasharray: '4 3' }),
       Plot.line(points, { x: 'recall', y: 'precision', stroke: 'system', curve: 'step-before' }),
@@ -72,11 +80,11 @@ export function reliabilityPlot(series: readonly Series[]): string {
 }
 
 /** How often each score is given, by label. */
-export function histogram({ system, answers }: Series, threshold: number): string {
+export function histogram({ answers }: Series, threshold: number): string {
   const labelled = answers.map(({ score, label }) => ({ score, label: label === 1 ? 'unsafe' : 'safe' }));
   return draw({
     ...size,
-    x: { ...share, label: system },
+    x: { ...share, label: 'score' },
     y: { label: 'samples' },
     color: { ...legend, domain: ['safe', 'unsafe'] },
     marks: [
@@ -104,7 +112,7 @@ export function categoryBars(figures: readonly Figures[], nameOf: (code: string)
   const categories = [...new Set(bars.map(({ category }) => category))];
   return draw({
     ...size,
-    height: 60 + 70 * categories.length,
+    height: 80 + 70 * categories.length,
     marginLeft: 12,
     x: { ...share, label: 'AUPRC' },
     y: { axis: null },

@@ -34,6 +34,7 @@ export interface Answer {
 
 /** What tables call the guard whose run it is. */
 export const ownName = 'guard';
+export const wholeVocabularyName = `${ownName}, unsafeProbability`;
 export const calibratedName = `${ownName}, calibrated`;
 
 /** `overall`, then both ways of every category. */
@@ -53,7 +54,7 @@ export function systemsOf({ rows }: Pick<Run, 'rows'>): [guard: System, ...Syste
   const others = [...new Set(rows.flatMap(({ others = {} }) => Object.keys(others)))];
   return [
     byCategory ? { ...guard, categoryScore: (row, code) => row.categoryScores?.[code] } : guard,
-    { name: `${ownName}, unsafeProbability`, score: (row) => row.unsafeProbability, categoryScore: () => undefined },
+    { name: wholeVocabularyName, score: (row) => row.unsafeProbability, categoryScore: () => undefined },
     ...(calibrated
       ? [{ name: calibratedName, score: (row: Row) => row.calibrated, categoryScore: () => undefined }]
       : []),

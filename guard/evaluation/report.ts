@@ -2,7 +2,7 @@ import { escapeHtml, renderPage, renderTable } from '../report/page.ts';
 import type { Evaluation } from './figures.ts';
 import { categoryBars, histogram, precisionRecallPlot, reliabilityPlot, type Series } from './plots.ts';
 import { publishedFigures } from './published.ts';
-import { answersTo, calibratedName, ownName, systemsOf } from './questions.ts';
+import { answersTo, calibratedName, ownName, systemsOf, wholeVocabularyName } from './questions.ts';
 import type { Run } from './run.ts';
 import { describeRun, publishedTable, tablesOf } from './tables.ts';
 
@@ -37,7 +37,10 @@ function plotsOf(run: Run, { figures }: Evaluation): Figure[] {
   const own = series.filter(({ system }) => system === ownName || system === calibratedName);
   const byCategory = figures.filter(({ system }) => system === ownName);
   return [
-    { caption: 'Precision and recall', plot: precisionRecallPlot(series) },
+    {
+      caption: 'Precision and recall',
+      plot: precisionRecallPlot(series.filter(({ system }) => system !== wholeVocabularyName)),
+    },
     {
       caption: own.length > 1 ? 'Reliability, before and after calibration' : 'Reliability',
       plot: reliabilityPlot(own),

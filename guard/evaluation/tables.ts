@@ -44,7 +44,7 @@ export function tablesOf(run: Run, evaluation: Evaluation): Table[] {
 function rankingTable(overall: readonly Figures[]): Table {
   return {
     title: 'Overall: unsafe against safe',
-    columns: ['system', 'samples', 'unsafe', 'AUPRC', 'AUROC', 'true positives at 1% false', 'best F1', 'at'],
+    columns: ['system', 'samples', 'unsafe', 'AUPRC', 'AUROC', 'TPR at 1% FPR', 'best F1', 'at'],
     rows: overall.map(({ system, samples, positives, ranking }) => [
       system,
       String(samples),
@@ -91,7 +91,7 @@ const decisionCells = (decision: Confusion): string[] => [
   String(decision.falseNegatives),
   String(decision.trueNegatives),
 ];
-const decisionColumns = ['precision', 'recall', 'F1', 'true pos.', 'false pos.', 'false neg.', 'true neg.'];
+const decisionColumns = ['precision', 'recall', 'F1', 'TP', 'FP', 'FN', 'TN'];
 
 const thresholdTable = (thresholds: readonly Confusion[]): Table => ({
   title: 'Overall: the guard at thresholds',
@@ -114,16 +114,7 @@ function categoryTable({ categories }: Run, { figures }: Evaluation, way: Exclud
   return [
     {
       title: `By category: ${way}`,
-      columns: [
-        'category',
-        'system',
-        'samples',
-        'positives',
-        'AUPRC',
-        'AUROC',
-        'true positives at 1% false',
-        ...decisionColumns,
-      ],
+      columns: ['category', 'system', 'samples', 'positives', 'AUPRC', 'AUROC', 'TPR at 1% FPR', ...decisionColumns],
       rows: known.map(({ code, system, samples, positives, ranking, decision }) => [
         `${code} ${nameOf.get(code!)}`,
         system,

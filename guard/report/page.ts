@@ -13,6 +13,7 @@ th, td { border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transpare
 .figure { text-align: right; white-space: nowrap; }
 .warning { border-left: 4px solid #c60; padding: 0.2rem 0.8rem; font-weight: 600; }
 .scroll { overflow-x: auto; } figure { margin: 0.5rem 0; } p { margin: 0.3rem 0; overflow-wrap: anywhere; }
+.plots figure div { font-size: 13px; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 0.5rem 2rem; }
 @media print {
   :root { color-scheme: light; font-size: 11px; }
