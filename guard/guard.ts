@@ -69,6 +69,8 @@ export interface LoadOptions extends Omit<OpenDeviceOptions, 'tuning'> {
 /** What a guard is made of; `Guard.load` puts it together from a folder. */
 export interface GuardParts {
   readonly model: string;
+  /** See `modelHash`. */
+  readonly modelHash: string;
   readonly llama: Llama;
   readonly tokenizer: Tokenizer;
   readonly policy: Policy;
@@ -119,6 +121,8 @@ const verdictTokens = 64;
  */
 export class Guard implements AsyncDisposable {
   readonly model: string;
+  /** Tells this model from others of its name. */
+  readonly modelHash: string;
   readonly policy: Policy;
   /** Which device is used, and why. */
   readonly decision: DeviceDecision;
@@ -135,6 +139,7 @@ export class Guard implements AsyncDisposable {
   /** @throws TokenizerError where the tokenizer has no single tokens for the verdicts; PolicyError */
   constructor(parts: GuardParts) {
     this.model = parts.model;
+    this.modelHash = parts.modelHash;
     this.policy = parts.policy;
     this.decision = parts.decision;
     this.llama = parts.llama;

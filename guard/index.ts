@@ -3,7 +3,7 @@ export { DeviceError, ModelError, SessionError } from '../engine/index.ts';
 export { ContractError, LlamaGuardError } from '../kernels/errors.ts';
 export { TokenizerError } from '../tokenizer/index.ts';
 export { parseConversation, parseJsonLine } from './conversation.ts';
-export { ConversationError, OptionError, PolicyError } from './errors.ts';
+export { ConversationError, EvaluationError, OptionError, PolicyError } from './errors.ts';
 export {
   type CategoryMode,
   type CheckAnswer,

@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { mostThreads } from '../../engine/wasm/open.ts';
 import { weightDTypes } from '../../kernels/contract.ts';
 import { LlamaGuardError } from '../../kernels/errors.ts';
-import { ConversationError, OptionError, PolicyError } from '../errors.ts';
+import { ConversationError, EvaluationError, OptionError, PolicyError } from '../errors.ts';
 import { type CategoryMode, type CheckOptions, Guard, type LoadOptions } from '../guard.ts';
 import { readPolicy } from '../node/load.ts';
 import { progressBar, tuningLine } from './progress.ts';
@@ -52,6 +52,13 @@ export function addSharedFlags(command: Command): Command {
       new Option('--categories <mode>', 'category scores').choices(['none', 'joint', 'single']).default('joint'),
     )
     .option('--json', 'one JSON object a line on standard output');
+}
+
+/** A positive whole number. */
+export function parseCount(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value > 0) return value;
+  throw new InvalidArgumentError('It must be a positive whole number.');
 }
 
 function parseThreads(text: string): number {
@@ -116,7 +123,7 @@ export async function readJson(file: string): Promise<unknown> {
 
 /** What the process should answer to an error. */
 export function exitCodeOf(error: unknown): number {
-  const input = error instanceof ConversationError || error instanceof PolicyError || error instanceof OptionError;
+  const input = [ConversationError, EvaluationError, OptionError, PolicyError].some((type) => error instanceof type);
   return input ? exitCodes.badInput : exitCodes.failure;
 }
 

@@ -20,6 +20,18 @@ export function progressBar(label: string): { readonly update: OnProgress; stop(
   };
 }
 
+/** A bar of things done, with the time that the rest will take, on standard error where that is a terminal; else nothing. */
+export function countBar(label: string, total: number, done: number): { readonly step: () => void; stop(): void } {
+  if (!process.stderr.isTTY) return { step: () => {}, stop: () => {} };
+  const format = `${label} {bar} {percentage}% | {value} of {total} | {eta_formatted} left`;
+  const bar = new SingleBar(
+    { format, stream: process.stderr, clearOnComplete: true, etaBuffer: 1000 },
+    Presets.shades_classic,
+  );
+  bar.start(total, done);
+  return { step: () => bar.increment(), stop: () => bar.stop() };
+}
+
 /** The state of tuning in a line of standard error that replaces itself, where that is a terminal. */
 export const tuningLine: OnTuning = ({ done, total }) => {
   if (!process.stderr.isTTY) return;

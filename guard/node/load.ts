@@ -10,6 +10,7 @@ import { assertFits } from '../../tokenizer/index.ts';
 import { loadTokenizer } from '../../tokenizer/load.node.ts';
 import { OptionError, PolicyError } from '../errors.ts';
 import { Guard, type LoadOptions } from '../guard.ts';
+import { modelHash } from '../identity.ts';
 import { defaultPolicy } from '../policies/default.ts';
 import { type Policy, parsePolicy } from '../policy.ts';
 
@@ -57,6 +58,12 @@ export function resolveCacheTokens(cacheMemory: number | undefined, config: Llam
   throw new OptionError('option-invalid', `The cache memory must hold one token or more, but is ${cacheMemory} bytes.`);
 }
 
+/** What decides how text becomes tokens, and turns a prompt. */
+async function tokenizerFiles({ folder, files }: ModelFolder): Promise<Record<string, Uint8Array>> {
+  const names = files.map(({ name }) => name).filter((name) => /^(?:tokenizer|chat_template)/.test(name));
+  return Object.fromEntries(await Promise.all(names.map(async (name) => [name, await readFile(join(folder, name))])));
+}
+
 /** Puts a guard together from a model folder. */
 export async function loadGuard(folder: string = embeddedModel, options: LoadOptions = {}): Promise<Guard> {
   options.signal?.throwIfAborted();
@@ -93,7 +100,16 @@ export async function loadGuard(folder: string = embeddedModel, options: LoadOpt
         });
       }
       const model = basename(resolve(folder));
-      return new Guard({ model, llama, tokenizer, policy, decision, reload: () => loadGuard(folder, options) });
+      const hash = await modelHash({ ...opened, tokenizer: await tokenizerFiles(opened) });
+      return new Guard({
+        model,
+        modelHash: hash,
+        llama,
+        tokenizer,
+        policy,
+        decision,
+        reload: () => loadGuard(folder, options),
+      });
     } catch (error) {
       await llama[Symbol.asyncDispose]();
       throw error;
