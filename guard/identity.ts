@@ -4,7 +4,9 @@
  */
 import type { LlamaConfig } from '../engine/index.ts';
 import type { TensorSource } from '../engine/safetensors/source.ts';
+import type { Guard } from './guard.ts';
 import type { Instruction } from './instruction.ts';
+import type { Role } from './messages.ts';
 import type { Policy } from './policy.ts';
 
 /** What a model's scores come from. */
@@ -13,6 +15,16 @@ export interface ModelParts {
   readonly source: TensorSource;
   /** The files of the tokenizer and the chat template, by name. */
   readonly tokenizer: Readonly<Record<string, Uint8Array>>;
+}
+
+/** What a guard's scores depend on. */
+export interface Hashes {
+  readonly model: string;
+  readonly policy: string;
+  /** The question that is put about either role. */
+  readonly instruction: Readonly<Record<Role, string>>;
+  /** `null` without one. */
+  readonly calibration: string | null;
 }
 
 /** Bytes that are hashed of each tensor, from its beginning. */
@@ -43,6 +55,20 @@ export async function modelHash({ config, source, tokenizer }: ModelParts): Prom
     Object.entries(tokenizer).map(async ([name, bytes]) => [name, await sha256(bytes)] as const),
   );
   return sha256(canonicalJson({ config, tokenizer: Object.fromEntries(files), tensors }));
+}
+
+/** The hashes of all that a guard's scores depend on, by the policy that it was loaded with. */
+export async function hashesOf(
+  guard: Pick<Guard, 'modelHash' | 'policy' | 'calibration' | 'instruction'>,
+): Promise<Hashes> {
+  const { policy, calibration, modelHash } = guard;
+  const ofRole = (role: Role) => instructionHash(guard.instruction('', { role }));
+  return {
+    model: modelHash,
+    policy: await policyHash(policy),
+    instruction: { user: await ofRole('user'), agent: await ofRole('agent') },
+    calibration: calibration ? await calibrationHash(calibration) : null,
+  };
 }
 
 /**

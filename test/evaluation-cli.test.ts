@@ -37,7 +37,8 @@ describe('llama-guard eval', () => {
     expect(code).toBe(0);
     const told = JSON.parse(stdout);
     expect(told.samples).toEqual({ judged: 5, unsafe: 2, safe: 2, unknown: 1, failed: 0 });
-    for (const name of ['model', 'policy', 'instruction']) expect(told.identity.hashes[name]).toMatch(/^[0-9a-f]{64}$/);
+    const { model, policy, instruction } = told.identity.hashes;
+    for (const hash of [model, policy, instruction.user, instruction.agent]) expect(hash).toMatch(/^[0-9a-f]{64}$/);
     expect(told.identity.hashes.calibration).toBeNull();
     const overall = told.figures.filter(({ way }: { way: string }) => way === 'overall');
     expect(overall.map(({ system, samples }: { system: string; samples: number }) => [system, samples])).toEqual([

@@ -18,7 +18,7 @@ const identity: Identity = {
   model: 'm',
   device: 'cpu',
   dtype: 'f32',
-  hashes: { model: '1', policy: '2', instruction: '3', calibration: null },
+  hashes: { model: '1', policy: '2', instruction: { user: '3', agent: '4' }, calibration: null },
   options: { categories: 'none' },
 };
 const sample = (id: string, messages = `text ${id}`): Sample => ({

@@ -11,7 +11,8 @@ import { makeRun, parseRun, type Row, type Run } from '../guard/evaluation/run.t
 import { tablesOf } from '../guard/evaluation/tables.ts';
 import { seededRandom } from '../kernels/random.ts';
 
-const hashes = { model: 'a'.repeat(64), policy: 'b'.repeat(64), instruction: 'c'.repeat(64), calibration: null };
+const instruction = { user: 'c'.repeat(64), agent: 'e'.repeat(64) };
+const hashes = { model: 'a'.repeat(64), policy: 'b'.repeat(64), instruction, calibration: null };
 const base: Run = makeRun({
   identity: { model: 'tiny <script>alert(1)</script>', device: 'cpu', dtype: 'f32', hashes, options: {} },
   data: { name: '"><img src=x>.jsonl', format: 'openai-moderation', assumeSafe: false, hash: 'd'.repeat(64) },
@@ -27,6 +28,7 @@ const base: Run = makeRun({
 const row = (id: string, fields: Partial<Row>): Row => ({
   id,
   line: 1,
+  role: 'user',
   unsafe: 0,
   categories: {},
   score: 0.1,

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { weightDTypes } from '../../kernels/contract.ts';
 import { EvaluationError } from '../errors.ts';
 import type { Assessment } from '../score.ts';
 import { formatNames } from './data.ts';
@@ -28,6 +29,8 @@ export const scores = z.object({
 const row = scores.extend({
   id: z.string(),
   line: count,
+  /** Whose messages were judged. */
+  role: z.enum(['user', 'agent']),
   unsafe: label.nullable(),
   /** By code; absent where it is not known. */
   categories: z.record(z.string(), label),
@@ -41,9 +44,14 @@ const hash = z.string();
 export const identity = z.object({
   model: z.string(),
   device: z.enum(['webgpu', 'cpu']),
-  dtype: z.string(),
+  dtype: z.enum(weightDTypes),
   /** SHA-256 of what was used; of the calibration null where there was none. */
-  hashes: z.object({ model: hash, policy: hash, instruction: hash, calibration: hash.nullable() }),
+  hashes: z.object({
+    model: hash,
+    policy: hash,
+    instruction: z.object({ user: hash, agent: hash }),
+    calibration: hash.nullable(),
+  }),
   /** Options of the checks that change scores, such as the category mode. */
   options: z.record(z.string(), z.json()),
 });

@@ -9,7 +9,7 @@ import type { Run } from './run.ts';
 
 export const decimals = (value: number | null | undefined, digits = 4): string => value?.toFixed(digits) ?? '–';
 
-const withInterval = (interval: Interval | undefined): string =>
+export const withInterval = (interval: Interval | undefined): string =>
   interval ? `${decimals(interval.estimate)} [${decimals(interval.lower, 3)}, ${decimals(interval.upper, 3)}]` : '–';
 
 /** What a reader must know before the first figure. */
@@ -22,7 +22,8 @@ export function describeRun({ identity, data, categories, rows }: Run, { samples
     `Data: ${data.name} (${data.format}, ${hash(data.hash)}), ${judged} samples: ${unsafe} unsafe, ${safe} safe, ${unknown} of unknown label`,
     `Model: ${model} (${hash(hashes.model)}), weights in ${dtype}, on ${device}`,
     `Policy: ${categories.map(({ code, name }) => `${code} ${name}`).join(', ')} (${hash(hashes.policy)})`,
-    `Instruction ${hash(hashes.instruction)}, calibration ${hash(hashes.calibration)}, options ${JSON.stringify(options)}`,
+    `Instruction ${hash(hashes.instruction.user)} about users, ${hash(hashes.instruction.agent)} about agents`,
+    `Calibration ${hash(hashes.calibration)}, options ${JSON.stringify(options)}`,
     ...(data.assumeSafe ? ['What no known label calls unsafe was taken for safe.'] : []),
     ...(windowed > 0 ? [`${windowed} samples are longer than the context and were read in windows.`] : []),
     ...(failed > 0 ? [`${failed} samples could not be judged and are in no figure.`] : []),

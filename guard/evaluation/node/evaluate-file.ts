@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
+import { lastSpeaker, parseConversation } from '../../conversation.ts';
 import { EvaluationError } from '../../errors.ts';
 import type { CheckManyOptions, Guard } from '../../guard.ts';
-import { instructionHash, policyHash } from '../../identity.ts';
+import { hashesOf } from '../../identity.ts';
 import { type ReadOptions, readSamples } from '../data.ts';
 import { type Identity, makeRun, type Row, type Run } from '../run.ts';
 import { scoreSamples } from '../score-samples.ts';
@@ -14,6 +15,8 @@ export interface EvaluateOptions extends Omit<ReadOptions, 'policy'>, Omit<Check
   readonly folder: string;
   /** By id, what other systems said, by their names. */
   readonly others?: ReadonlyMap<string, Readonly<Record<string, number>>>;
+  /** Takes a set of which no sample is known to be unsafe, too. */
+  readonly unlabelled?: boolean;
   /** Once the data is known to be sound: how many samples it has, and how many were scored before. */
   readonly onStart?: (total: number, scored: number) => void;
   readonly onScored?: () => void;
@@ -23,10 +26,21 @@ export interface EvaluateOptions extends Omit<ReadOptions, 'policy'>, Omit<Check
  * Scores a labelled set. The file is read as a stream, three times: first all of it is checked, so that bad data is found
  * before the first sample is judged; then what is not scored yet is; then labels and scores are put together.
  *
- * @throws EvaluationError for bad data, with its line; `no-positives` where no sample is labelled unsafe
+ * @throws EvaluationError for bad data, with its line; `no-positives` where no sample is labelled unsafe and
+ *   `unlabelled` sets are not asked for
  */
 export async function evaluateFile(guard: Guard, file: string, options: EvaluateOptions): Promise<Run> {
-  const { folder, others, onStart, onScored, format = 'generic', map, assumeSafe = false, ...checks } = options;
+  const {
+    folder,
+    others,
+    onStart,
+    onScored,
+    format = 'generic',
+    map,
+    assumeSafe = false,
+    unlabelled = false,
+    ...checks
+  } = options;
   const { policy } = guard;
   const reading: ReadOptions = {
     policy,
@@ -46,7 +60,7 @@ export async function evaluateFile(guard: Guard, file: string, options: Evaluate
     if (sample.unsafe === 1) unsafe++;
     if (others?.has(sample.id)) told++;
   }
-  if (unsafe === 0) {
+  if (unsafe === 0 && !unlabelled) {
     throw new EvaluationError(
       'no-positives',
       `${file}: none of its ${total} samples is labelled unsafe, so that nothing can be told of what is found.`,
@@ -65,12 +79,13 @@ export async function evaluateFile(guard: Guard, file: string, options: Evaluate
   const rows: Row[] = [];
   const hash = createHash('sha256');
   for await (const sample of samples()) {
-    const { id, line, unsafe, categories } = sample;
+    const { id, line, messages, unsafe, categories } = sample;
+    const role = sample.role ?? lastSpeaker(parseConversation(messages, policy));
     const labels = { id, unsafe, categories: Object.fromEntries(categories) };
     hash.update(JSON.stringify([labels, contentHash(sample)]));
     const scores = store.get(sample);
     const told = others?.get(id);
-    if (scores) rows.push({ ...labels, line, ...scores, ...(told ? { others: told } : {}) });
+    if (scores) rows.push({ ...labels, line, role, ...scores, ...(told ? { others: told } : {}) });
   }
   const { threshold = 0.5, concurrency = 64 } = checks;
   return makeRun({
@@ -85,19 +100,14 @@ export async function evaluateFile(guard: Guard, file: string, options: Evaluate
 }
 
 async function identityOf(guard: Guard, checks: CheckManyOptions): Promise<Identity> {
-  const { llama, policy, decision, model } = guard;
+  const { llama, decision, model } = guard;
   // Neither threshold nor company changes a score.
   const { threshold: _threshold, concurrency: _concurrency, signal: _signal, policy: _policy, ...options } = checks;
   return {
     model,
     device: decision.device.kind,
     dtype: llama.dtype,
-    hashes: {
-      model: guard.modelHash,
-      policy: await policyHash(policy),
-      instruction: await instructionHash(guard.instruction('', { role: checks.role ?? 'user' })),
-      calibration: null,
-    },
+    hashes: await hashesOf(guard),
     options: { ...options, promptTokens: Math.min(llama.contextLength, llama.cacheTokens) },
   };
 }
