@@ -1,7 +1,6 @@
 import { Command } from 'commander';
 import { compareRuns } from '../evaluation/compare.ts';
-import { readJsonFile } from '../evaluation/node/lines.ts';
-import { parseRun, type Run } from '../evaluation/run.ts';
+import { readRun } from '../evaluation/node/run-file.ts';
 import { differenceTable } from '../evaluation/tables.ts';
 import { renderText } from '../report/text.ts';
 import { parseCount } from './options.ts';
@@ -32,5 +31,3 @@ async function compare(before: string, after: string, { resamples, json }: Compa
   const title = `${common} samples in common; ${onlyBefore} only before, ${onlyAfter} only after`;
   process.stdout.write(`${renderText(differenceTable(title, differences, ['before', 'after']))}\n`);
 }
-
-const readRun = async (file: string): Promise<Run> => parseRun(await readJsonFile(file, 'run-invalid'), file);

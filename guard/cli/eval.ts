@@ -2,22 +2,24 @@ import { writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { Command, Option } from 'commander';
 import { OptionError } from '../errors.ts';
-import { type CategoryMap, parseCategoryMap } from '../evaluation/category-map.ts';
-import { type FormatName, formatNames, formats } from '../evaluation/data.ts';
+import { type FormatName, formatNames } from '../evaluation/data.ts';
 import { evaluate } from '../evaluation/figures.ts';
-import type { Format } from '../evaluation/formats/format.ts';
-import { type EvaluateOptions, evaluateFile } from '../evaluation/node/evaluate-file.ts';
-import { readJsonFile, readLines } from '../evaluation/node/lines.ts';
+import { readLines } from '../evaluation/node/lines.ts';
 import { keyOf } from '../evaluation/node/score-file.ts';
 import { readOtherScores } from '../evaluation/other-scores.ts';
-import type { Run } from '../evaluation/run.ts';
 import { describeRun, tablesOf } from '../evaluation/tables.ts';
-import type { Guard } from '../guard.ts';
-import type { Policy } from '../policy.ts';
 import { renderText } from '../report/text.ts';
 import { compareCommand } from './eval-compare.ts';
-import { addSharedFlags, checkOptions, exitCodes, loadFromFlags, parseCount, type SharedFlags } from './options.ts';
-import { countBar } from './progress.ts';
+import {
+  addSharedFlags,
+  calibrationFlag,
+  checkOptions,
+  exitCodes,
+  loadFromFlags,
+  parseCount,
+  type SharedFlags,
+} from './options.ts';
+import { readMap, scoreWithBar, stemOf } from './score-set.ts';
 
 interface EvalFlags extends SharedFlags {
   readonly format: FormatName;
@@ -38,6 +40,7 @@ export function evalCommand(): Command {
       .description('score a labelled set, with metrics, curves and a report')
       .argument('<data>', 'JSON Lines, or packed as .jsonl.gz')
       .addOption(new Option('--format <format>', 'how its lines are read').choices(formatNames).default('generic'))
+      .addOption(calibrationFlag())
       .option('--map <file>', 'from the data\'s labels to the policy\'s codes: {"S": "O2", ...}')
       .option('--assume-safe', 'take what no known label calls unsafe for safe, as published figures do')
       .option('--out <folder>', 'where scores and results are kept (default: beside the data)')
@@ -89,21 +92,6 @@ async function evaluateCommand(file: string, flags: EvalFlags): Promise<void> {
   process.stdout.write(`${texts.join('\n')}\n\nKept in ${runFile}\n`);
 }
 
-async function scoreWithBar(guard: Guard, file: string, options: EvaluateOptions): Promise<Run> {
-  let bar: ReturnType<typeof countBar> | undefined;
-  try {
-    return await evaluateFile(guard, file, {
-      ...options,
-      onStart: (total, scored) => {
-        bar = countBar('Scoring', total, scored);
-      },
-      onScored: () => bar?.step(),
-    });
-  } finally {
-    bar?.stop();
-  }
-}
-
 async function readOthers({ scores, column }: EvalFlags) {
   if ((scores.length === 0) !== (column.length === 0)) {
     throw new OptionError('option-invalid', 'Give --scores FILE together with --column NAME.');
@@ -112,12 +100,6 @@ async function readOthers({ scores, column }: EvalFlags) {
     scores.map((file) => ({ name: file, lines: readLines(file) })),
     column,
   );
-}
-
-async function readMap(file: string, policy: Policy, format: FormatName): Promise<CategoryMap> {
-  const { vocabulary }: Format = formats[format];
-  const json = await readJsonFile(file, 'map-invalid');
-  return parseCategoryMap(json, file, { policy, ...(vocabulary ? { vocabulary } : {}) });
 }
 
 /** The report and what draws it, which nothing else of this package needs. */
@@ -132,6 +114,3 @@ async function loadReport() {
     );
   }
 }
-
-/** A file's name without what says that it is data. */
-const stemOf = (file: string): string => file.replace(/(?:\.(?:jsonl|ndjson|json))?(?:\.gz)?$/, '');

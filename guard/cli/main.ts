@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
+import { calibrateCommand } from './calibrate.ts';
 import { checkCommand } from './check.ts';
 import { devicesCommand } from './devices.ts';
 import { evalCommand } from './eval.ts';
@@ -21,7 +22,7 @@ Examples:
 
 Exit codes: 0 done (and safe), 1 unsafe (with check --fail), 2 bad input, 3 model or device failure.`,
   );
-for (const command of [checkCommand(), evalCommand(), inspectCommand(), devicesCommand()]) {
+for (const command of [checkCommand(), evalCommand(), calibrateCommand(), inspectCommand(), devicesCommand()]) {
   // Errors of usage are thrown instead of ending the process, so that exit codes are this program's own.
   program.addCommand(command.exitOverride());
 }
