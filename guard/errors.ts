@@ -26,3 +26,8 @@ export class EvaluationError extends LlamaGuardError<
   | 'no-positives'
   | 'run-invalid'
 > {}
+
+/** A calibration that cannot be fitted, read, or used with this model, policy, role or dtype. */
+export class CalibrationError extends LlamaGuardError<
+  'calibration-not-found' | 'calibration-invalid' | 'calibration-mismatch' | 'fit-impossible' | 'threshold-unreachable'
+> {}

@@ -35,7 +35,8 @@ export function bootstrap<S extends Labelled>(
 ): Interval {
   // Resamples keep this order, so that a metric that sorts by score finds its work done.
   const sorted = samples.toSorted((a, b) => b.score - a.score);
-  return percentiles(sorted, (places) => defined(metric(places.map((i) => sorted[i]!))), options);
+  const of = (places: readonly number[]) => defined(metric(places.map((i) => sorted[i]!)));
+  return { estimate: defined(metric(samples)), ...percentiles(sorted, of, options) };
 }
 
 /**
@@ -58,22 +59,20 @@ export function pairedBootstrap<S extends Labelled>(
     );
   }
   const of = (samples: readonly S[], places: readonly number[]) => defined(metric(places.map((i) => samples[i]!)));
-  return percentiles(before, (places) => of(after, places) - of(before, places), options);
+  return {
+    estimate: defined(metric(after)) - defined(metric(before)),
+    ...percentiles(before, (places) => of(after, places) - of(before, places), options),
+  };
 }
 
 function percentiles(
   samples: readonly Labelled[],
   figure: (places: readonly number[]) => number,
   { resamples = 1000, confidence = 0.95, seed = 1 }: BootstrapOptions,
-): Interval {
+): Omit<Interval, 'estimate'> {
   const random = seededRandom(seed);
-  const estimate = figure([...samples.keys()]);
   const figures = Array.from({ length: resamples }, () => figure(resampled(samples, random))).sort((a, b) => a - b);
-  return {
-    estimate,
-    lower: quantile(figures, (1 - confidence) / 2),
-    upper: quantile(figures, (1 + confidence) / 2),
-  };
+  return { lower: quantile(figures, (1 - confidence) / 2), upper: quantile(figures, (1 + confidence) / 2) };
 }
 
 /**
