@@ -29,6 +29,7 @@ const row = (id: string, fields: Partial<Row>): Row => ({
   line: 1,
   unsafe: 0,
   categories: {},
+  role: 'user',
   score: 0.1,
   unsafeProbability: 0.1,
   mass: 1,
