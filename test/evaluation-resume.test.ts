@@ -29,6 +29,7 @@ const sample = (id: string, messages = `text ${id}`): Sample => ({
   categories: new Map(),
 });
 const scores = (score: number): Scores => ({
+  role: 'user',
   score,
   unsafeProbability: score,
   mass: 1,

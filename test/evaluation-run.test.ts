@@ -31,6 +31,7 @@ const row = (id: string, fields: Partial<Row>): Row => ({
   role: 'user',
   unsafe: 0,
   categories: {},
+  role: 'user',
   score: 0.1,
   unsafeProbability: 0.1,
   mass: 1,

@@ -5,16 +5,17 @@ import type { OnProgress, OnTuning } from '../../engine/index.ts';
 export function progressBar(label: string): { readonly update: OnProgress; stop(): void } {
   if (!process.stderr.isTTY) return { update: () => {}, stop: () => {} };
   const bar = new SingleBar(
-    { format: `${label} {bar} {percentage}% | {loaded} of {total} MiB`, stream: process.stderr, clearOnComplete: true },
+    { format: `${label} {bar} {percentage}% | {loaded} of {size} MiB`, stream: process.stderr, clearOnComplete: true },
     Presets.shades_classic,
   );
   const mebibytes = (bytes: number) => (bytes / 2 ** 20).toFixed(1);
   let started = false;
   return {
     update: ({ loadedBytes, totalBytes }) => {
-      if (!started) bar.start(totalBytes, 0);
+      const payload = { loaded: mebibytes(loadedBytes), size: mebibytes(totalBytes) };
+      if (!started) bar.start(totalBytes, 0, payload);
       started = true;
-      bar.update(loadedBytes, { loaded: mebibytes(loadedBytes), total: mebibytes(totalBytes) });
+      bar.update(loadedBytes, payload);
     },
     stop: () => bar.stop(),
   };

@@ -14,6 +14,8 @@ const probability = z.number().min(0).max(1);
 
 /** What a guard says of a sample, as it is kept. */
 export const scores = z.object({
+  /** Whose messages were judged. */
+  role: z.enum(['user', 'agent']),
   score: probability,
   unsafeProbability: probability,
   mass: z.number(),
@@ -86,11 +88,12 @@ export type Run = z.infer<typeof run>;
 
 /** What is kept of an assessment. */
 export function scoresOf(assessment: Assessment): Scores {
-  const { score, unsafeProbability, mass, calibrated, categories, windows, milliseconds } = assessment;
+  const { role, score, unsafeProbability, mass, calibrated, categories, windows, milliseconds } = assessment;
   // Exponentials and sums of rounded logarithms may exceed 1 in their last place.
   const bounded = (probability: number) => Math.min(probability, 1);
   const byCode = categories.map((category) => [category.code, bounded(category.score)] as const);
   return {
+    role,
     score,
     unsafeProbability: bounded(unsafeProbability),
     mass,

@@ -7,7 +7,9 @@ import type { PublishedFigure } from './published.ts';
 import type { Way } from './questions.ts';
 import type { Run } from './run.ts';
 
-export const decimals = (value: number | null | undefined, digits = 4): string => value?.toFixed(digits) ?? '–';
+/** A figure, or a dash where there is none; what rounds to zero has no sign. */
+const decimals = (value: number | null | undefined, digits = 4): string =>
+  value?.toFixed(digits).replace(/^-(?=[0.]+$)/, '') ?? '–';
 
 export const withInterval = (interval: Interval | undefined): string =>
   interval ? `${decimals(interval.estimate)} [${decimals(interval.lower, 3)}, ${decimals(interval.upper, 3)}]` : '–';
