@@ -28,7 +28,6 @@ const base: Run = makeRun({
 const row = (id: string, fields: Partial<Row>): Row => ({
   id,
   line: 1,
-  role: 'user',
   unsafe: 0,
   categories: {},
   role: 'user',

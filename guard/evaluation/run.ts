@@ -31,8 +31,6 @@ export const scores = z.object({
 const row = scores.extend({
   id: z.string(),
   line: count,
-  /** Whose messages were judged. */
-  role: z.enum(['user', 'agent']),
   unsafe: label.nullable(),
   /** By code; absent where it is not known. */
   categories: z.record(z.string(), label),

@@ -8,7 +8,7 @@ import type { Way } from './questions.ts';
 import type { Run } from './run.ts';
 
 /** A figure, or a dash where there is none; what rounds to zero has no sign. */
-const decimals = (value: number | null | undefined, digits = 4): string =>
+export const decimals = (value: number | null | undefined, digits = 4): string =>
   value?.toFixed(digits).replace(/^-(?=[0.]+$)/, '') ?? '–';
 
 export const withInterval = (interval: Interval | undefined): string =>

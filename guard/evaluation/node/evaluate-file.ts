@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
-import { lastSpeaker, parseConversation } from '../../conversation.ts';
 import { EvaluationError } from '../../errors.ts';
 import type { CheckManyOptions, Guard } from '../../guard.ts';
 import { hashesOf } from '../../identity.ts';
@@ -79,13 +78,12 @@ export async function evaluateFile(guard: Guard, file: string, options: Evaluate
   const rows: Row[] = [];
   const hash = createHash('sha256');
   for await (const sample of samples()) {
-    const { id, line, messages, unsafe, categories } = sample;
-    const role = sample.role ?? lastSpeaker(parseConversation(messages, policy));
+    const { id, line, unsafe, categories } = sample;
     const labels = { id, unsafe, categories: Object.fromEntries(categories) };
     hash.update(JSON.stringify([labels, contentHash(sample)]));
     const scores = store.get(sample);
     const told = others?.get(id);
-    if (scores) rows.push({ ...labels, line, role, ...scores, ...(told ? { others: told } : {}) });
+    if (scores) rows.push({ ...labels, line, ...scores, ...(told ? { others: told } : {}) });
   }
   const { threshold = 0.5, concurrency = 64 } = checks;
   return makeRun({
