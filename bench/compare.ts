@@ -1,5 +1,6 @@
+import type { Table } from '../guard/report/table.ts';
 import type { Result, Timing } from './schema.ts';
-import { figure, type Table } from './tables.ts';
+import { figure } from './tables.ts';
 
 /** A time of a result under a name that is the same in every result. */
 export interface NamedTiming {

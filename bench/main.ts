@@ -4,6 +4,7 @@ import { dirname, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command, Option } from 'commander';
 import { howToGetWebGpu } from '../engine/node/open-webgpu.ts';
+import { renderText } from '../guard/report/text.ts';
 import { LlamaGuardError } from '../kernels/errors.ts';
 import { compareResults } from './compare.ts';
 import { describeEnvironment } from './environment.ts';
@@ -11,7 +12,7 @@ import { options as formatOptions } from './formats.ts';
 import { type Flags, type Measurement, wholeNumber } from './measurement.ts';
 import { options as modelOptions } from './models.ts';
 import { formatResult, makeResult, type Result, readResult, type Sections } from './schema.ts';
-import { describeMachine, renderText, tablesOf } from './tables.ts';
+import { describeMachine, tablesOf } from './tables.ts';
 import { options as tuneOptions } from './tune.ts';
 
 const seconds = new Option('--seconds <n>', 'begin nothing more after so many seconds')

@@ -1,5 +1,5 @@
 import * as Plot from '@observablehq/plot';
-import { parseHTML } from 'linkedom';
+import { draw } from '../guard/report/draw.ts';
 import { attainable, roofOf } from './roofline.ts';
 import type { KernelRow, Result } from './schema.ts';
 
@@ -10,12 +10,6 @@ export interface Labelled {
 }
 
 const size = { width: 900, height: 480, marginLeft: 60, marginRight: 30 } as const;
-
-/** A plot as SVG markup, drawn in a document of its own; texts are escaped as it is written out. */
-function draw(options: Plot.PlotOptions): string {
-  const { document } = parseHTML('<!doctype html><html><body></body></html>');
-  return Plot.plot({ ...size, grid: true, ...options, document }).outerHTML;
-}
 
 /** The kernels of a result under its roofs, both axes logarithmic; undefined where it has no kernels. */
 export function rooflinePlot({ ceilings, kernels }: Result): string | undefined {
@@ -39,6 +33,7 @@ export function rooflinePlot({ ceilings, kernels }: Result): string | undefined 
     if (clear) named.push(point);
   }
   return draw({
+    ...size,
     x: { type: 'log', label: 'operations a byte', tickFormat: '~g' },
     y: { type: 'log', label: 'GFLOP/s', tickFormat: '~g' },
     color: { legend: true },
@@ -116,6 +111,7 @@ function lines(points: readonly Point[], x: string, y: string): string | undefin
   if (points.length === 0) return undefined;
   const sorted = points.toSorted((a, b) => a.x - b.x);
   return draw({
+    ...size,
     x: { type: 'log', base: 2, label: x, tickFormat: 'd' },
     y: { type: 'log', label: y },
     color: { legend: true },

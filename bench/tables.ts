@@ -1,18 +1,6 @@
-import CliTable from 'cli-table3';
 import { formatBytes } from '../engine/format.ts';
+import type { Table } from '../guard/report/table.ts';
 import type { GuardResult, ModelPass, ModelResult, Result, Timing } from './schema.ts';
-
-/** What is shown of a result, on the terminal and in the report alike. */
-export interface Table {
-  readonly title: string;
-  readonly columns: readonly string[];
-  readonly rows: readonly (readonly string[])[];
-  readonly notes: readonly string[];
-}
-
-/** Columns of figures, by the units in their heads, are set flush right. */
-export const isFigure = (column: string): boolean =>
-  /\bms\b|\/s|%|tokens|requests|\bratio|target|categories|sequences/.test(column);
 
 /** Three significant digits, or all those before the point. */
 export const figure = (value: number): string =>
@@ -220,15 +208,4 @@ function modelTable(model: ModelResult): Table {
       `Memory: ${formatBytes(model.usedBytes)} used, ${formatBytes(model.predictedBytes)} predicted (${(100 * off).toFixed(1)}% off, 5% allowed).`,
     ],
   };
-}
-
-/** A table as text for a terminal. */
-export function renderText({ title, columns, rows, notes }: Table): string {
-  const table = new CliTable({
-    head: [...columns],
-    colAligns: columns.map((name) => (isFigure(name) ? 'right' : 'left')),
-    style: { head: [], border: [], compact: true },
-  });
-  for (const row of rows) table.push([...row]);
-  return [`\n${title}`, table.toString(), ...notes].join('\n');
 }

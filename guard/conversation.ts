@@ -131,11 +131,12 @@ function speakerOfMessage(role: unknown, where: string, policy: Pick<Policy, 'ro
   }
 }
 
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function typeName(value: unknown): string {
+/** What kind of JSON value was found, for a message: `an object`, `a number`. */
+export function typeName(value: unknown): string {
   if (value === undefined) return 'nothing';
   if (value === null) return 'null';
   if (Array.isArray(value)) return 'an array';
@@ -143,7 +144,7 @@ function typeName(value: unknown): string {
 }
 
 /** A foreign value inside an error message: quoted and short when it is a string, by its kind otherwise. */
-function quote(value: unknown): string {
+export function quote(value: unknown): string {
   if (typeof value !== 'string') return typeName(value);
   return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
 }

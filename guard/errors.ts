@@ -12,3 +12,22 @@ export class ConversationError extends LlamaGuardError<
 
 /** Options that make no sense, alone or together. */
 export class OptionError extends LlamaGuardError<'option-invalid'> {}
+
+/** Labels, scores or samples that nothing can be measured on; the message names the line, or the file and its field. */
+export class EvaluationError extends LlamaGuardError<
+  | 'data-not-found'
+  | 'data-invalid'
+  | 'label-invalid'
+  | 'score-invalid'
+  | 'metric-undefined'
+  | 'id-duplicate'
+  | 'category-unknown'
+  | 'map-invalid'
+  | 'no-positives'
+  | 'run-invalid'
+> {}
+
+/** A calibration that cannot be fitted, read, or used with this model, policy, role or dtype. */
+export class CalibrationError extends LlamaGuardError<
+  'calibration-not-found' | 'calibration-invalid' | 'calibration-mismatch' | 'fit-impossible' | 'threshold-unreachable'
+> {}

@@ -10,9 +10,12 @@ import {
 import type { DeviceChoice, DeviceDecision, OpenDeviceOptions } from '../engine/node/open-device.ts';
 import { LlamaGuardError } from '../kernels/errors.ts';
 import { type Tokenizer, TokenizerError } from '../tokenizer/index.ts';
+import { type Calibration, calibrationOf, type RoleCalibration } from './calibration/calibration.ts';
+import { decide } from './calibration/decide.ts';
 import { lastSpeaker, parseConversation } from './conversation.ts';
 import { OptionError } from './errors.ts';
 import { neutraliseTurns } from './hostile.ts';
+import { instructionHash, policyHash } from './identity.ts';
 import { mapInOrder } from './in-order.ts';
 import { buildInstruction, type Instruction } from './instruction.ts';
 import { jointProbabilities, writtenTokens } from './joint.ts';
@@ -31,7 +34,10 @@ export interface CheckOptions {
   /** Whose messages are judged; by default who spoke last. */
   readonly role?: Role;
   readonly policy?: Policy;
-  /** `score` from which a conversation is flagged; 0.5 by default. */
+  /**
+   * From which `calibrated ?? score` a conversation, or a category, is flagged. By default the threshold that the
+   * calibration was given by its data, each category its own, and 0.5 where there is none.
+   */
   readonly threshold?: number;
   /** Category scores: none; `joint`, read off one written list; `single`, a pass a category with a policy of it alone. */
   readonly categories?: CategoryMode;
@@ -54,6 +60,8 @@ export interface LoadOptions extends Omit<OpenDeviceOptions, 'tuning'> {
   readonly dtype?: 'auto' | WeightDType;
   /** Used where a check names none; by default the model folder's own `policy.json`, else the default policy. */
   readonly policy?: Policy;
+  /** Turns scores into probabilities; it is of this model and dtype, and of the policy and roles that are judged. */
+  readonly calibration?: Calibration;
   /** Tokens of the longest prompt; by default the model's own limit, at most 8,192. */
   readonly contextLength?: number;
   /**
@@ -69,9 +77,12 @@ export interface LoadOptions extends Omit<OpenDeviceOptions, 'tuning'> {
 /** What a guard is made of; `Guard.load` puts it together from a folder. */
 export interface GuardParts {
   readonly model: string;
+  /** See `modelHash`. */
+  readonly modelHash: string;
   readonly llama: Llama;
   readonly tokenizer: Tokenizer;
   readonly policy: Policy;
+  readonly calibration?: Calibration | undefined;
   readonly decision: DeviceDecision;
   /** Loads the same once more, after a lost device. */
   readonly reload: () => Promise<Guard>;
@@ -119,7 +130,10 @@ const verdictTokens = 64;
  */
 export class Guard implements AsyncDisposable {
   readonly model: string;
+  /** Tells this model from others of its name. */
+  readonly modelHash: string;
   readonly policy: Policy;
+  readonly calibration: Calibration | undefined;
   /** Which device is used, and why. */
   readonly decision: DeviceDecision;
   readonly llama: Llama;
@@ -135,7 +149,9 @@ export class Guard implements AsyncDisposable {
   /** @throws TokenizerError where the tokenizer has no single tokens for the verdicts; PolicyError */
   constructor(parts: GuardParts) {
     this.model = parts.model;
+    this.modelHash = parts.modelHash;
     this.policy = parts.policy;
+    this.calibration = parts.calibration;
     this.decision = parts.decision;
     this.llama = parts.llama;
     this.tokenizer = parts.tokenizer;
@@ -148,7 +164,7 @@ export class Guard implements AsyncDisposable {
 
   /**
    * Loads a model folder; without one, the small demonstration model of this package.
-   * @throws ModelError, TokenizerError, PolicyError, DeviceError, OptionError, or the signal's reason
+   * @throws ModelError, TokenizerError, PolicyError, CalibrationError, DeviceError, OptionError, or the signal's reason
    */
   static async load(folder?: string, options: LoadOptions = {}): Promise<Guard> {
     const { loadGuard } = await import('./node/load.ts');
@@ -157,14 +173,16 @@ export class Guard implements AsyncDisposable {
 
   /**
    * Judges one conversation.
-   * @throws ConversationError, PolicyError, OptionError, SessionError, DeviceError, or the signal's reason
+   * @throws ConversationError, PolicyError, OptionError, SessionError, DeviceError, or the signal's reason;
+   *   CalibrationError `calibration-mismatch` where the guard's calibration is of another policy or role
    */
   check(conversation: Conversation, options: CheckOptions = {}): Promise<Assessment> {
     const start = performance.now();
     return this.#run(async () => {
-      const { task, threshold, suspicions } = this.#validate(conversation, options);
+      const { task, suspicions } = this.#validate(conversation, options);
       const { policy, role, signal } = task;
       const mode = options.categories ?? 'none';
+      const calibration = this.calibration && (await this.#calibrationOf(this.calibration, task, mode));
       const prompts = this.#prompts(task);
       // A single window stays open for its list of categories. Several might together exceed the cache: of those the
       // worst is read again, which takes its last token as long as the cache has the rest.
@@ -181,15 +199,16 @@ export class Guard implements AsyncDisposable {
       const scoreOfCategory = single
         ? (code: string) => single.get(code)!
         : named && ((code: string) => score * named.get(code)!);
+      const { flagged, calibrated, threshold } = decide(score, calibration?.overall, options.threshold);
       return {
-        flagged: score >= threshold,
+        flagged,
         score,
         unsafeProbability,
         mass,
-        calibrated: null,
+        calibrated,
         threshold,
         role,
-        categories: scoreOfCategory ? categoryScores(policy, threshold, scoreOfCategory) : [],
+        categories: scoreOfCategory ? categoryScores(policy, scoreOfCategory, calibration, options.threshold) : [],
         windows: prompts.length,
         suspicions,
         model: this.model,
@@ -275,15 +294,15 @@ export class Guard implements AsyncDisposable {
   }
 
   #validate(conversation: Conversation, options: CheckOptions) {
-    const { policy = this.policy, threshold = 0.5, signal } = options;
-    if (!(threshold >= 0 && threshold <= 1)) {
+    const { policy = this.policy, threshold, signal } = options;
+    if (threshold !== undefined && !(threshold >= 0 && threshold <= 1)) {
       throw new OptionError('option-invalid', `The threshold must lie between 0 and 1, but is ${threshold}.`);
     }
     if (policy !== this.policy) this.#assertPolicy(policy);
     const spoken = parseConversation(conversation, policy);
     const { turns, suspicions } = neutraliseTurns(spoken);
     const task: Task = { policy, role: options.role ?? lastSpeaker(spoken), turns, signal };
-    return { task, threshold, suspicions };
+    return { task, suspicions };
   }
 
   #prompts({ policy, role, turns }: Omit<Task, 'signal'>): (readonly number[])[] {
@@ -321,15 +340,28 @@ export class Guard implements AsyncDisposable {
     return Math.max(verdictTokens, writtenTokens(this.tokenizer, policy));
   }
 
+  /** The part of the calibration for a task. @throws CalibrationError `calibration-mismatch` */
+  async #calibrationOf(calibration: Calibration, { policy, role }: Task, categoryMode: CategoryMode) {
+    const instruction = buildInstruction({ policy, role, turns: [] });
+    const [ofPolicy, ofInstruction] = await Promise.all([policyHash(policy), instructionHash(instruction)]);
+    return calibrationOf(calibration, { role, policy: ofPolicy, instruction: ofInstruction, categoryMode });
+  }
+
   #assertPolicy(policy: Policy): void {
     assertDistinguishable(policy, (text) => this.tokenizer.encode(text), this.tokenizer.unknownId);
   }
 }
 
-function categoryScores(policy: Policy, threshold: number, scoreOf: (code: string) => number): CategoryScore[] {
+function categoryScores(
+  policy: Policy,
+  scoreOf: (code: string) => number,
+  calibration: RoleCalibration | undefined,
+  threshold: number | undefined,
+): CategoryScore[] {
   return policy.categories.map(({ code, name }) => {
     const score = scoreOf(code);
-    return { code, name, score, violated: score >= threshold };
+    const { calibrated, flagged } = decide(score, calibration?.categories[code], threshold);
+    return { code, name, score, ...(calibrated === null ? {} : { calibrated }), violated: flagged };
   });
 }
 

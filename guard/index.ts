@@ -2,8 +2,9 @@
 export { DeviceError, ModelError, SessionError } from '../engine/index.ts';
 export { ContractError, LlamaGuardError } from '../kernels/errors.ts';
 export { TokenizerError } from '../tokenizer/index.ts';
+export { type Calibration, parseCalibration } from './calibration/calibration.ts';
 export { parseConversation, parseJsonLine } from './conversation.ts';
-export { ConversationError, OptionError, PolicyError } from './errors.ts';
+export { CalibrationError, ConversationError, EvaluationError, OptionError, PolicyError } from './errors.ts';
 export {
   type CategoryMode,
   type CheckAnswer,

@@ -25,11 +25,14 @@ export interface CategoryScore {
   readonly code: string;
   readonly name: string;
   readonly score: number;
+  /** The score after calibration; absent where the category has none. */
+  readonly calibrated?: number;
   readonly violated: boolean;
 }
 
 /** The answer to one check; the fields of `llama-guard check --json`. */
 export interface Assessment extends Score {
+  /** Whether `calibrated ?? score` reaches the threshold. */
   readonly flagged: boolean;
   /** The score after calibration; null where there is none. */
   readonly calibrated: number | null;

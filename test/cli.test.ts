@@ -1,30 +1,12 @@
-import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
+import { runCli as run } from './support/cli.ts';
 import { testDevices } from './support/devices.ts';
 
-const main = fileURLToPath(new URL('../guard/cli/main.ts', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'guard-cli-'));
 afterAll(() => rmSync(folder, { recursive: true }));
-
-/** Runs the program as a process of its own; that it ends by itself is part of what is tested. */
-function run(args: readonly string[], input = ''): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const child = spawn(process.execPath, ['--import', 'tsx', main, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
-  let [stdout, stderr] = ['', ''];
-  child.stdout.on('data', (chunk) => {
-    stdout += chunk;
-  });
-  child.stderr.on('data', (chunk) => {
-    stderr += chunk;
-  });
-  child.stdin.end(input);
-  return new Promise((resolve) => {
-    child.on('close', (code) => resolve({ code, stdout, stderr }));
-  });
-}
 
 const file = (name: string, content: unknown) => {
   const path = join(folder, name);

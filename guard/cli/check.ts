@@ -6,7 +6,15 @@ import { ConversationError } from '../errors.ts';
 import type { Conversation, Guard } from '../guard.ts';
 import { mapInOrder } from '../in-order.ts';
 import type { Assessment } from '../score.ts';
-import { addSharedFlags, checkOptions, exitCodes, loadFromFlags, readJson, type SharedFlags } from './options.ts';
+import {
+  addSharedFlags,
+  calibrationFlag,
+  checkOptions,
+  exitCodes,
+  loadFromFlags,
+  readJson,
+  type SharedFlags,
+} from './options.ts';
 
 interface CheckFlags extends SharedFlags {
   readonly file?: string;
@@ -18,6 +26,7 @@ export function checkCommand(): Command {
     .description('judge one conversation, or one a line from standard input')
     .argument('[text]', 'a single message of the user')
     .option('--file <file>', 'a conversation: [{"role": "user" | "assistant", "content": "..."}, ...]')
+    .addOption(calibrationFlag())
     .option('--fail', 'exit with 1 where a conversation is flagged')
     .addHelpText(
       'after',

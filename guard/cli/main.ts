@@ -1,13 +1,17 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
+import { calibrateCommand } from './calibrate.ts';
 import { checkCommand } from './check.ts';
 import { devicesCommand } from './devices.ts';
+import { evalCommand } from './eval.ts';
 import { inspectCommand } from './inspect.ts';
 import { exitCodeOf, exitCodes, explain } from './options.ts';
 
 const program = new Command('llama-guard')
   .description('Judges conversations by a safety policy, with a Llama Guard that runs in this process.')
   .showHelpAfterError('Run with --help to see what there is.')
+  // A command sees its arguments in their order: eval and its own command compare share flags.
+  .enablePositionalOptions()
   .addHelpText(
     'after',
     `
@@ -18,7 +22,7 @@ Examples:
 
 Exit codes: 0 done (and safe), 1 unsafe (with check --fail), 2 bad input, 3 model or device failure.`,
   );
-for (const command of [checkCommand(), inspectCommand(), devicesCommand()]) {
+for (const command of [checkCommand(), evalCommand(), calibrateCommand(), inspectCommand(), devicesCommand()]) {
   // Errors of usage are thrown instead of ending the process, so that exit codes are this program's own.
   program.addCommand(command.exitOverride());
 }

@@ -3,9 +3,9 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { mostThreads } from '../../engine/wasm/open.ts';
 import { weightDTypes } from '../../kernels/contract.ts';
 import { LlamaGuardError } from '../../kernels/errors.ts';
-import { ConversationError, OptionError, PolicyError } from '../errors.ts';
+import { CalibrationError, ConversationError, EvaluationError, OptionError, PolicyError } from '../errors.ts';
 import { type CategoryMode, type CheckOptions, Guard, type LoadOptions } from '../guard.ts';
-import { readPolicy } from '../node/load.ts';
+import { readCalibration, readPolicy } from '../node/load.ts';
 import { progressBar, tuningLine } from './progress.ts';
 
 /** 0 done and safe, 1 done and unsafe (with `--fail`), 2 bad input, 3 model or device failure. */
@@ -14,6 +14,7 @@ export const exitCodes = { done: 0, unsafe: 1, badInput: 2, failure: 3 } as cons
 export interface SharedFlags {
   readonly model?: string;
   readonly policy?: string;
+  readonly calibration?: string;
   readonly role?: 'user' | 'agent';
   readonly device: NonNullable<LoadOptions['device']>;
   readonly dtype: NonNullable<LoadOptions['dtype']>;
@@ -28,6 +29,15 @@ export interface SharedFlags {
 
 /** The flags that every command understands. */
 export function addSharedFlags(command: Command): Command {
+  return addGuardFlags(command).option(
+    '--threshold <x>',
+    "score from which a conversation is flagged (default: the calibration's, else 0.5)",
+    parseThreshold,
+  );
+}
+
+/** Those of a guard and its checks, without a threshold. */
+export function addGuardFlags(command: Command): Command {
   return command
     .option('--model <dir>', 'model folder (default: the embedded demonstration model)')
     .option('--policy <file>', "policy file (default: the model folder's own, else the paper's six categories)")
@@ -47,12 +57,22 @@ export function addSharedFlags(command: Command): Command {
       parseThreads,
     )
     .option('--tune', 'measure once which kernels are fastest for this model on this adapter, and keep it')
-    .option('--threshold <x>', 'score from which a conversation is flagged (default: 0.5)', parseThreshold)
     .addOption(
       new Option('--categories <mode>', 'category scores').choices(['none', 'joint', 'single']).default('joint'),
     )
     .option('--json', 'one JSON object a line on standard output');
 }
+
+/** A positive whole number. */
+export function parseCount(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value > 0) return value;
+  throw new InvalidArgumentError('It must be a positive whole number.');
+}
+
+/** The flag of commands that may use a calibration. */
+export const calibrationFlag = (): Option =>
+  new Option('--calibration <file>', 'what turns scores into probabilities, as calibrate wrote it');
 
 function parseThreads(text: string): number {
   const value = Number(text);
@@ -79,8 +99,9 @@ export function parseSize(text: string): number {
 }
 
 /** Loads the guard that the flags ask for, with a progress bar on a terminal. */
-export async function loadFromFlags(flags: SharedFlags, signal?: AbortSignal): Promise<Guard> {
+export async function loadFromFlags(flags: Omit<SharedFlags, 'threshold'>, signal?: AbortSignal): Promise<Guard> {
   const policy = flags.policy === undefined ? {} : { policy: await readPolicy(flags.policy) };
+  const calibration = flags.calibration === undefined ? {} : { calibration: await readCalibration(flags.calibration) };
   const bar = progressBar('Loading the model');
   try {
     const { device, dtype, cacheMemory, threads, tune } = flags;
@@ -91,6 +112,7 @@ export async function loadFromFlags(flags: SharedFlags, signal?: AbortSignal): P
       ...(threads === undefined ? {} : { threads }),
       ...(tune ? { tuning: 'measure', onTuning: tuningLine } : {}),
       ...policy,
+      ...calibration,
       ...(signal ? { signal } : {}),
       onProgress: bar.update,
     });
@@ -99,7 +121,8 @@ export async function loadFromFlags(flags: SharedFlags, signal?: AbortSignal): P
   }
 }
 
-export function checkOptions({ role, threshold, categories }: SharedFlags): CheckOptions {
+export function checkOptions(flags: Pick<SharedFlags, 'role' | 'threshold' | 'categories'>): CheckOptions {
+  const { role, threshold, categories } = flags;
   return { categories, ...(role ? { role } : {}), ...(threshold === undefined ? {} : { threshold }) };
 }
 
@@ -116,7 +139,8 @@ export async function readJson(file: string): Promise<unknown> {
 
 /** What the process should answer to an error. */
 export function exitCodeOf(error: unknown): number {
-  const input = error instanceof ConversationError || error instanceof PolicyError || error instanceof OptionError;
+  const kinds = [CalibrationError, ConversationError, EvaluationError, OptionError, PolicyError];
+  const input = kinds.some((kind) => error instanceof kind);
   return input ? exitCodes.badInput : exitCodes.failure;
 }
 

@@ -8,8 +8,10 @@ import { tuneOnce } from '../../engine/node/tuning-file.ts';
 import { weightDTypes } from '../../kernels/contract.ts';
 import { assertFits } from '../../tokenizer/index.ts';
 import { loadTokenizer } from '../../tokenizer/load.node.ts';
-import { OptionError, PolicyError } from '../errors.ts';
+import { assertCalibrates, type Calibration, parseCalibration } from '../calibration/calibration.ts';
+import { CalibrationError, OptionError, PolicyError } from '../errors.ts';
 import { Guard, type LoadOptions } from '../guard.ts';
+import { modelHash } from '../identity.ts';
 import { defaultPolicy } from '../policies/default.ts';
 import { type Policy, parsePolicy } from '../policy.ts';
 
@@ -28,6 +30,20 @@ export async function readPolicy(file: string): Promise<Policy> {
     throw new PolicyError('policy-invalid', `${file} is not JSON: ${(cause as Error).message}.`, { cause });
   }
   return parsePolicy(json, file);
+}
+
+/** Reads and validates a calibration file. @throws CalibrationError `calibration-not-found`, `calibration-invalid` */
+export async function readCalibration(file: string): Promise<Calibration> {
+  const text = await readFile(file, 'utf8').catch((cause) => {
+    throw new CalibrationError('calibration-not-found', `The calibration file ${file} cannot be read.`, { cause });
+  });
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new CalibrationError('calibration-invalid', `${file} is not JSON: ${(cause as Error).message}.`, { cause });
+  }
+  return parseCalibration(json, file);
 }
 
 /** The policy that a model folder brings along, or the default one. */
@@ -57,6 +73,13 @@ export function resolveCacheTokens(cacheMemory: number | undefined, config: Llam
   throw new OptionError('option-invalid', `The cache memory must hold one token or more, but is ${cacheMemory} bytes.`);
 }
 
+/** Hashes the model with what decides how text becomes tokens, and turns a prompt. */
+async function hashOf({ folder, files, config, source }: ModelFolder): Promise<string> {
+  const names = files.map(({ name }) => name).filter((name) => /^(?:tokenizer|chat_template)/.test(name));
+  const contents = await Promise.all(names.map(async (name) => [name, await readFile(join(folder, name))] as const));
+  return modelHash({ config, source, tokenizer: Object.fromEntries(contents) });
+}
+
 /** Puts a guard together from a model folder. */
 export async function loadGuard(folder: string = embeddedModel, options: LoadOptions = {}): Promise<Guard> {
   options.signal?.throwIfAborted();
@@ -67,6 +90,9 @@ export async function loadGuard(folder: string = embeddedModel, options: LoadOpt
     const policy = options.policy ?? (await folderPolicy(opened));
     const dtype = resolveDType(options.dtype, opened);
     const sizes = resolveCacheTokens(options.cacheMemory, opened.config);
+    const model = { name: basename(resolve(folder)), hash: await hashOf(opened) };
+    const { calibration } = options;
+    if (calibration) assertCalibrates(calibration, { model, dtype });
     const { tuning = 'use', onTuning, signal } = options;
     const { backend, decision } = await openDevice(options.device ?? 'auto', {
       ...options,
@@ -75,6 +101,7 @@ export async function loadGuard(folder: string = embeddedModel, options: LoadOpt
     const {
       device: _device,
       policy: _policy,
+      calibration: _calibration,
       dtype: _dtype,
       memoryBudget: _budget,
       prefer: _prefer,
@@ -92,8 +119,16 @@ export async function loadGuard(folder: string = embeddedModel, options: LoadOpt
           ...(signal ? { signal } : {}),
         });
       }
-      const model = basename(resolve(folder));
-      return new Guard({ model, llama, tokenizer, policy, decision, reload: () => loadGuard(folder, options) });
+      return new Guard({
+        model: model.name,
+        modelHash: model.hash,
+        llama,
+        tokenizer,
+        policy,
+        calibration,
+        decision,
+        reload: () => loadGuard(folder, options),
+      });
     } catch (error) {
       await llama[Symbol.asyncDispose]();
       throw error;

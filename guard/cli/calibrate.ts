@@ -1,0 +1,155 @@
+import { writeFile } from 'node:fs/promises';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { type FitSubject, fitCalibration } from '../calibration/fit.ts';
+import { measureContentFree } from '../calibration/measure.ts';
+import { type MethodName, methodNames, methods } from '../calibration/methods.ts';
+import { reportCalibration } from '../calibration/report.ts';
+import { parseRule } from '../calibration/rule.ts';
+import { split } from '../calibration/samples.ts';
+import { calibrationTables } from '../calibration/tables.ts';
+import { EvaluationError } from '../errors.ts';
+import { type FormatName, formatNames } from '../evaluation/data.ts';
+import type { ThresholdRule } from '../evaluation/metrics.ts';
+import { readRun } from '../evaluation/node/run-file.ts';
+import type { Run } from '../evaluation/run.ts';
+import type { CategoryMode, Guard } from '../guard.ts';
+import { calibrationHash, canonicalJson, hashesOf } from '../identity.ts';
+import { renderText } from '../report/text.ts';
+import { addGuardFlags, exitCodes, loadFromFlags, parseCount, type SharedFlags } from './options.ts';
+import { readMap, scoreWithBar, stemOf } from './score-set.ts';
+
+interface CalibrateFlags extends Omit<SharedFlags, 'threshold' | 'calibration'> {
+  readonly method: MethodName;
+  readonly out: string;
+  readonly threshold?: ThresholdRule;
+  readonly fit: number;
+  readonly seed: number;
+  readonly format: FormatName;
+  readonly map?: string;
+  readonly assumeSafe?: true;
+  readonly concurrency: number;
+  readonly resamples: number;
+}
+
+export function calibrateCommand(): Command {
+  return addGuardFlags(new Command('calibrate'))
+    .description('fit what turns scores into probabilities, and tell what it does to samples that it did not see')
+    .argument('<data>', 'labelled JSON Lines, as for eval; or a .run.json that eval kept, which is not scored again')
+    .addOption(new Option('--method <method>', 'how it is fitted').choices(methodNames).makeOptionMandatory())
+    .requiredOption('--out <file>', 'where the calibration is written')
+    .option('--threshold <rule>', 'choose thresholds on the data: fpr=0.01, recall=0.95 or f1', parseThresholdRule)
+    .option('--fit <share>', 'share of the samples to fit on; the report is on the others', parseShare, 0.5)
+    .option('--seed <n>', 'of the parting of samples, and of the bootstrap', parseSeed, 1)
+    .addOption(new Option('--format <format>', 'how its lines are read').choices(formatNames).default('generic'))
+    .option('--map <file>', 'from the data\'s labels to the policy\'s codes: {"S": "O2", ...}')
+    .option('--assume-safe', 'take what no known label calls unsafe for safe, as published figures do')
+    .option('--concurrency <n>', 'checks side by side', parseCount, 64)
+    .option('--resamples <n>', 'resamples of the bootstrap intervals', parseCount, 1000)
+    .addHelpText(
+      'after',
+      `
+Either role, and every category with labels enough, is calibrated by itself. The file is of one model, dtype and policy, and is
+refused with others. temperature, platt and isotonic learn from labels; contextual and batch need none.
+Scores are kept as those of eval are, and taken from there if eval has them.`,
+    )
+    .action(calibrate);
+}
+
+async function calibrate(data: string, flags: CalibrateFlags): Promise<void> {
+  const { method, threshold, out, fit: share, seed, resamples } = flags;
+  const { run, contentFree } = await scoresFor(data, flags);
+  const { fit, rest } = split(run.rows, share, seed);
+  const calibration = fitCalibration(fit, subjectOf(run), { method, threshold, contentFree });
+  const parts = reportCalibration(calibration, rest, { resamples, seed });
+  await writeFile(out, `${JSON.stringify(calibration, undefined, 2)}\n`);
+  if (run.failures.length > 0) process.exitCode = exitCodes.badInput;
+  if (flags.json) {
+    const { identity, failures } = run;
+    const hash = await calibrationHash(calibration);
+    const told = {
+      file: out,
+      hash,
+      identity,
+      method,
+      fitted: fit.length,
+      reported: rest.length,
+      seed,
+      parts,
+      failures,
+    };
+    process.stdout.write(`${JSON.stringify(told)}\n`);
+    return;
+  }
+  const texts = [
+    `Fitted on ${fit.length} samples, drawn by seed ${seed}; ${rest.length} others are reported on.`,
+    ...run.failures.map(({ id, line, code, message }) => `line ${line} (${id}): ${code}: ${message}`),
+    ...calibrationTables(calibration, parts).map(renderText),
+  ];
+  process.stdout.write(`${texts.join('\n')}\n\nWritten to ${out}\n`);
+}
+
+/** The scores to fit on: those that eval kept, or new ones. */
+async function scoresFor(data: string, flags: CalibrateFlags) {
+  const kept = data.endsWith('.json') ? await readRun(data) : undefined;
+  const needsGuard = methods[flags.method].needs === 'contentFree';
+  if (kept && !needsGuard) return { run: kept, contentFree: [] };
+  await using guard = await loadFromFlags(flags);
+  if (kept) await assertSameGuard(guard, kept, data);
+  const run = kept ?? (await score(guard, data, flags));
+  const roles = [...new Set(run.rows.map(({ role }) => role))];
+  return { run, contentFree: needsGuard ? await measureContentFree(guard, roles, categoryModeOf(run)) : [] };
+}
+
+async function score(guard: Guard, data: string, flags: CalibrateFlags): Promise<Run> {
+  const map = flags.map === undefined ? {} : { map: await readMap(flags.map, guard.policy, flags.format) };
+  return scoreWithBar(guard, data, {
+    categories: flags.categories,
+    ...(flags.role ? { role: flags.role } : {}),
+    ...map,
+    format: flags.format,
+    assumeSafe: flags.assumeSafe ?? false,
+    concurrency: flags.concurrency,
+    folder: `${stemOf(data)}.eval`,
+    unlabelled: methods[flags.method].needs !== 'labels',
+  });
+}
+
+/** @throws EvaluationError `run-invalid` where a run is not of this model, dtype and policy */
+async function assertSameGuard(guard: Guard, { identity }: Run, file: string): Promise<void> {
+  const { model, policy, instruction } = await hashesOf(guard);
+  const { calibration: _calibration, ...scored } = identity.hashes;
+  const own = { dtype: guard.llama.dtype, model, policy, instruction };
+  if (canonicalJson(own) === canonicalJson({ dtype: identity.dtype, ...scored })) return;
+  throw new EvaluationError(
+    'run-invalid',
+    `${file} was scored by another model, dtype or policy than the one to be measured: give those of the run.`,
+  );
+}
+
+function subjectOf(run: Run): FitSubject {
+  const { model, dtype, hashes } = run.identity;
+  const { policy, instruction } = hashes;
+  return { model: { name: model, hash: hashes.model }, dtype, policy, instruction, categoryMode: categoryModeOf(run) };
+}
+
+const categoryModeOf = ({ identity }: Run): CategoryMode => (identity.options.categories ?? 'none') as CategoryMode;
+
+function parseThresholdRule(text: string): ThresholdRule {
+  try {
+    return parseRule(text);
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
+  }
+}
+
+function parseShare(text: string): number {
+  const value = Number(text);
+  if (value > 0 && value < 1) return value;
+  throw new InvalidArgumentError('It must lie between 0 and 1: some samples to fit on, and some to report on.');
+}
+
+function parseSeed(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== '' && Number.isInteger(value) && value >= 0 && value < 2 ** 32) return value;
+  throw new InvalidArgumentError('It must be a whole number from 0 to 4294967295.');
+}

@@ -1,0 +1,109 @@
+import { seededRandom } from '../../kernels/random.ts';
+import { EvaluationError } from '../errors.ts';
+import type { Labelled } from './metrics.ts';
+
+/** A figure of samples; `null` where they do not define it. */
+export type Metric<S extends Labelled = Labelled> = (samples: readonly S[]) => number | null;
+
+export interface Interval {
+  /** The metric of the samples as they are; it need not lie in the middle. */
+  readonly estimate: number;
+  readonly lower: number;
+  readonly upper: number;
+}
+
+export interface BootstrapOptions {
+  /** 1,000 by default. */
+  readonly resamples?: number;
+  /** The share of resamples within the interval; 0.95 by default. */
+  readonly confidence?: number;
+  /** Equal seeds give equal intervals; 1 by default. */
+  readonly seed?: number;
+}
+
+/**
+ * A metric with its percentile interval (Efron 1979): the metric's quantiles over resamples of as many samples, drawn
+ * with replacement. A resample that lost a class which the samples have, positives of a rare category, say, is drawn
+ * again: what a metric is without it would only tell how often that happens.
+ *
+ * @throws EvaluationError `metric-undefined` where the metric is `null` of the samples themselves
+ */
+export function bootstrap<S extends Labelled>(
+  samples: readonly S[],
+  metric: Metric<S>,
+  options: BootstrapOptions = {},
+): Interval {
+  // Resamples keep this order, so that a metric that sorts by score finds its work done.
+  const sorted = samples.toSorted((a, b) => b.score - a.score);
+  const of = (places: readonly number[]) => defined(metric(places.map((i) => sorted[i]!)));
+  return { estimate: defined(metric(samples)), ...percentiles(sorted, of, options) };
+}
+
+/**
+ * The difference of a metric between two runs, `after - before`, with the percentile interval over resamples that are
+ * the same of both: what makes a sample hard is hard for both, and so drops out of the difference.
+ *
+ * @param after the same samples in the same order, with other scores
+ * @throws EvaluationError `metric-undefined`, as `bootstrap`; `label-invalid` where the labels of the two differ
+ */
+export function pairedBootstrap<S extends Labelled>(
+  before: readonly S[],
+  after: readonly S[],
+  metric: Metric<S>,
+  options: BootstrapOptions = {},
+): Interval {
+  if (before.length !== after.length || before.some(({ label }, i) => label !== after[i]!.label)) {
+    throw new EvaluationError(
+      'label-invalid',
+      'A paired bootstrap needs the same samples with the same labels in the same order on both sides.',
+    );
+  }
+  const of = (samples: readonly S[], places: readonly number[]) => defined(metric(places.map((i) => samples[i]!)));
+  return {
+    estimate: defined(metric(after)) - defined(metric(before)),
+    ...percentiles(before, (places) => of(after, places) - of(before, places), options),
+  };
+}
+
+function percentiles(
+  samples: readonly Labelled[],
+  figure: (places: readonly number[]) => number,
+  { resamples = 1000, confidence = 0.95, seed = 1 }: BootstrapOptions,
+): Omit<Interval, 'estimate'> {
+  const random = seededRandom(seed);
+  const figures = Array.from({ length: resamples }, () => figure(resampled(samples, random))).sort((a, b) => a - b);
+  return { lower: quantile(figures, (1 - confidence) / 2), upper: quantile(figures, (1 + confidence) / 2) };
+}
+
+/**
+ * Places drawn with replacement, in rising order, as many as there are samples and with every class that these have.
+ */
+function resampled(samples: readonly Labelled[], random: () => number): number[] {
+  const classes = new Set(samples.map(({ label }) => label)).size;
+  for (;;) {
+    const counts = new Uint32Array(samples.length);
+    for (let i = 0; i < samples.length; i++) counts[Math.floor(random() * samples.length)]!++;
+    const places: number[] = [];
+    counts.forEach((count, place) => {
+      for (let i = 0; i < count; i++) places.push(place);
+    });
+    if (new Set(places.map((place) => samples[place]!.label)).size === classes) return places;
+  }
+}
+
+/**
+ * The value below which a share of the sorted values lies, interpolated between neighbours (Hyndman and Fan's type 7).
+ */
+function quantile(sorted: readonly number[], share: number): number {
+  const place = share * (sorted.length - 1);
+  const [low, high] = [sorted[Math.floor(place)]!, sorted[Math.ceil(place)]!];
+  return low + (place - Math.floor(place)) * (high - low);
+}
+
+function defined(figure: number | null): number {
+  if (figure !== null) return figure;
+  throw new EvaluationError(
+    'metric-undefined',
+    'The samples do not define this metric: some of each label are needed.',
+  );
+}

@@ -1,0 +1,42 @@
+import { createReadStream } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { pipeline } from 'node:stream';
+import { createGunzip } from 'node:zlib';
+import { EvaluationError } from '../../errors.ts';
+
+/**
+ * The lines of a text file, without their ends; one whose name ends in `.gz` is unpacked on the way.
+ * @throws EvaluationError `data-not-found`
+ */
+export async function* readLines(file: string): AsyncGenerator<string, void, void> {
+  const source = createReadStream(file);
+  const stream = file.endsWith('.gz') ? pipeline(source, createGunzip(), () => {}) : source;
+  const decoder = new TextDecoder();
+  let rest = '';
+  try {
+    for await (const chunk of stream) {
+      const lines = (rest + decoder.decode(chunk as Buffer, { stream: true })).split(/\r?\n/);
+      rest = lines.pop()!;
+      yield* lines;
+    }
+  } catch (cause) {
+    throw notFound(file, cause as Error);
+  }
+  rest += decoder.decode();
+  if (rest !== '') yield rest;
+}
+
+/** Reads and parses a JSON file that a person named. @throws EvaluationError `data-not-found`, or the given code */
+export async function readJsonFile(file: string, invalid: EvaluationError['code']): Promise<unknown> {
+  const text = await readFile(file, 'utf8').catch((cause) => {
+    throw notFound(file, cause);
+  });
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new EvaluationError(invalid, `${file} is not JSON: ${(cause as Error).message}`, { cause });
+  }
+}
+
+const notFound = (file: string, cause: Error) =>
+  new EvaluationError('data-not-found', `${file} cannot be read: ${cause.message}`, { cause });

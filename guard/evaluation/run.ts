@@ -1,0 +1,123 @@
+import * as z from 'zod';
+import { weightDTypes } from '../../kernels/contract.ts';
+import { EvaluationError } from '../errors.ts';
+import type { Assessment } from '../score.ts';
+import { formatNames } from './data.ts';
+
+/** Raised whenever a field changes its meaning; files of another version are refused, not guessed at. */
+export const formatVersion = 1;
+const formatName = 'llama-guard-webgpu evaluation';
+
+const count = z.number().int().nonnegative();
+const label = z.union([z.literal(0), z.literal(1)]);
+const probability = z.number().min(0).max(1);
+
+/** What a guard says of a sample, as it is kept. */
+export const scores = z.object({
+  /** Whose messages were judged. */
+  role: z.enum(['user', 'agent']),
+  score: probability,
+  unsafeProbability: probability,
+  mass: z.number(),
+  /** The score after calibration; null where there is none. */
+  calibrated: probability.nullable(),
+  /** By code, where category scores were asked for. */
+  categoryScores: z.record(z.string(), probability).optional(),
+  windows: count,
+  /** From the call to the answer, waiting for the checks beside it included. */
+  milliseconds: z.number().nonnegative(),
+});
+
+const row = scores.extend({
+  id: z.string(),
+  line: count,
+  unsafe: label.nullable(),
+  /** By code; absent where it is not known. */
+  categories: z.record(z.string(), label),
+  /** Scores of other systems, by their names. */
+  others: z.record(z.string(), z.number()).optional(),
+});
+
+const hash = z.string();
+
+/** What scores depend on: they are kept, and compared, under it. */
+export const identity = z.object({
+  model: z.string(),
+  device: z.enum(['webgpu', 'cpu']),
+  dtype: z.enum(weightDTypes),
+  /** SHA-256 of what was used; of the calibration null where there was none. */
+  hashes: z.object({
+    model: hash,
+    policy: hash,
+    instruction: z.object({ user: hash, agent: hash }),
+    calibration: hash.nullable(),
+  }),
+  /** Options of the checks that change scores, such as the category mode. */
+  options: z.record(z.string(), z.json()),
+});
+
+const run = z.object({
+  format: z.literal(formatName),
+  version: z.literal(formatVersion),
+  identity,
+  data: z.object({
+    name: z.string(),
+    format: z.enum(formatNames),
+    /** Whether samples of unknown label were taken for safe. */
+    assumeSafe: z.boolean(),
+    /** SHA-256 of ids, texts and labels. */
+    hash,
+  }),
+  categories: z.array(z.object({ code: z.string(), name: z.string() })),
+  /** From which score a sample counts as flagged. */
+  threshold: probability,
+  /** Checks under way side by side: what their milliseconds include. */
+  concurrency: count,
+  rows: z.array(row),
+  /** Samples that could not be judged. */
+  failures: z.array(z.object({ id: z.string(), line: count, code: z.string(), message: z.string() })),
+});
+
+export type Scores = z.infer<typeof scores>;
+export type Row = z.infer<typeof row>;
+export type Identity = z.infer<typeof identity>;
+/** A labelled set and what a guard, and perhaps others, said of it; without the texts. */
+export type Run = z.infer<typeof run>;
+
+/** What is kept of an assessment. */
+export function scoresOf(assessment: Assessment): Scores {
+  const { role, score, unsafeProbability, mass, calibrated, categories, windows, milliseconds } = assessment;
+  // Exponentials and sums of rounded logarithms may exceed 1 in their last place.
+  const bounded = (probability: number) => Math.min(probability, 1);
+  const byCode = categories.map((category) => [category.code, bounded(category.score)] as const);
+  return {
+    role,
+    score,
+    unsafeProbability: bounded(unsafeProbability),
+    mass,
+    calibrated,
+    ...(byCode.length > 0 ? { categoryScores: Object.fromEntries(byCode) } : {}),
+    windows,
+    milliseconds: milliseconds.total,
+  };
+}
+
+export const makeRun = (parts: Omit<Run, 'format' | 'version'>): Run => ({
+  format: formatName,
+  version: formatVersion,
+  ...parts,
+});
+
+/**
+ * Checks a run that came as JSON.
+ * @throws EvaluationError `run-invalid`, naming the first field that is wrong
+ */
+export function parseRun(json: unknown, source: string): Run {
+  const result = run.safeParse(json);
+  if (result.success) return result.data;
+  const { path, message } = result.error.issues[0]!;
+  throw new EvaluationError(
+    'run-invalid',
+    `${source} is not a run of this version of llama-guard eval: ${path.join('.') || 'the file'}: ${message}`,
+  );
+}

@@ -1,0 +1,202 @@
+import type { Table } from '../report/table.ts';
+import type { Interval } from './bootstrap.ts';
+import type { Difference } from './compare.ts';
+import type { Evaluation, Figures } from './figures.ts';
+import type { Confusion } from './metrics.ts';
+import type { PublishedFigure } from './published.ts';
+import type { Way } from './questions.ts';
+import type { Run } from './run.ts';
+
+/** A figure, or a dash where there is none; what rounds to zero has no sign. */
+export const decimals = (value: number | null | undefined, digits = 4): string =>
+  value?.toFixed(digits).replace(/^-(?=[0.]+$)/, '') ?? '–';
+
+export const withInterval = (interval: Interval | undefined): string =>
+  interval ? `${decimals(interval.estimate)} [${decimals(interval.lower, 3)}, ${decimals(interval.upper, 3)}]` : '–';
+
+/** What a reader must know before the first figure. */
+export function describeRun({ identity, data, categories, rows }: Run, { samples }: Evaluation): string[] {
+  const { model, device, dtype, hashes, options } = identity;
+  const { judged, unsafe, safe, unknown, failed } = samples;
+  const hash = (value: string | null) => value?.slice(0, 12) ?? 'none';
+  const windowed = rows.filter(({ windows }) => windows > 1).length;
+  return [
+    `Data: ${data.name} (${data.format}, ${hash(data.hash)}), ${judged} samples: ${unsafe} unsafe, ${safe} safe, ${unknown} of unknown label`,
+    `Model: ${model} (${hash(hashes.model)}), weights in ${dtype}, on ${device}`,
+    `Policy: ${categories.map(({ code, name }) => `${code} ${name}`).join(', ')} (${hash(hashes.policy)})`,
+    `Instruction ${hash(hashes.instruction.user)} about users, ${hash(hashes.instruction.agent)} about agents`,
+    `Calibration ${hash(hashes.calibration)}, options ${JSON.stringify(options)}`,
+    ...(data.assumeSafe ? ['What no known label calls unsafe was taken for safe.'] : []),
+    ...(windowed > 0 ? [`${windowed} samples are longer than the context and were read in windows.`] : []),
+    ...(failed > 0 ? [`${failed} samples could not be judged and are in no figure.`] : []),
+  ];
+}
+
+export function tablesOf(run: Run, evaluation: Evaluation): Table[] {
+  const overall = evaluation.figures.filter(({ way }) => way === 'overall');
+  return [
+    rankingTable(overall),
+    decisionTable(overall),
+    thresholdTable(evaluation.thresholds),
+    ...(['1-vs-all', '1-vs-benign'] as const).flatMap((way) => categoryTable(run, evaluation, way)),
+    ...confusionTable(run, evaluation),
+    ...latencyTable(run, evaluation),
+  ];
+}
+
+function rankingTable(overall: readonly Figures[]): Table {
+  return {
+    title: 'Overall: unsafe against safe',
+    columns: ['system', 'samples', 'unsafe', 'AUPRC', 'AUROC', 'TPR at 1% FPR', 'best F1', 'at'],
+    rows: overall.map(({ system, samples, positives, ranking }) => [
+      system,
+      String(samples),
+      String(positives),
+      ...rankingCells(ranking),
+      decimals(ranking?.bestF1.f1),
+      decimals(ranking?.bestF1.threshold),
+    ]),
+    notes: ['In brackets the 95% bootstrap interval. AUPRC is the average precision: ties grouped, no interpolation.'],
+  };
+}
+
+const rankingCells = (ranking: Figures['ranking']): string[] => [
+  withInterval(ranking?.auprc),
+  withInterval(ranking?.auroc),
+  withInterval(ranking?.truePositiveRateAt1),
+];
+
+function decisionTable(overall: readonly Figures[]): Table {
+  return {
+    title: 'Overall: decisions at the threshold, and scores as probabilities',
+    columns: ['system', 'threshold', 'F1', 'precision', 'recall', 'accuracy', 'ECE', 'Brier', 'log loss'],
+    rows: overall.map(({ system, decision, probability }) => [
+      system,
+      decimals(decision?.threshold, 2),
+      decimals(decision?.f1),
+      decimals(decision?.precision),
+      decimals(decision?.recall),
+      decimals(decision?.accuracy),
+      decimals(probability?.ece),
+      decimals(probability?.brier),
+      decimals(probability?.logLoss),
+    ]),
+    notes: ['ECE is the expected calibration error over 15 bins of equal width.'],
+  };
+}
+
+const decisionCells = (decision: Confusion): string[] => [
+  decimals(decision.precision),
+  decimals(decision.recall),
+  decimals(decision.f1),
+  String(decision.truePositives),
+  String(decision.falsePositives),
+  String(decision.falseNegatives),
+  String(decision.trueNegatives),
+];
+const decisionColumns = ['precision', 'recall', 'F1', 'TP', 'FP', 'FN', 'TN'];
+
+const thresholdTable = (thresholds: readonly Confusion[]): Table => ({
+  title: 'Overall: the guard at thresholds',
+  columns: ['threshold', ...decisionColumns],
+  rows: thresholds.map((decision) => [decimals(decision.threshold, 2), ...decisionCells(decision)]),
+  notes: [],
+});
+
+const explanations: Record<Exclude<Way, 'overall'>, string> = {
+  '1-vs-all': 'What violates the category against all that is known not to.',
+  '1-vs-benign': 'What violates the category against safe samples; what violates only others is left out.',
+};
+
+/** The categories by one way; a system that has nothing to say of any of them is left out. */
+function categoryTable({ categories }: Run, { figures }: Evaluation, way: Exclude<Way, 'overall'>): Table[] {
+  const nameOf = new Map(categories.map(({ code, name }) => [code, name]));
+  const known = figures.filter((row) => row.way === way && row.positives > 0);
+  if (known.length === 0) return [];
+  const without = categories.filter(({ code }) => !known.some((row) => row.code === code)).map(({ code }) => code);
+  return [
+    {
+      title: `By category: ${way}`,
+      columns: ['category', 'system', 'samples', 'positives', 'AUPRC', 'AUROC', 'TPR at 1% FPR', ...decisionColumns],
+      rows: known.map(({ code, system, samples, positives, ranking, decision }) => [
+        `${code} ${nameOf.get(code!)}`,
+        system,
+        String(samples),
+        String(positives),
+        ...rankingCells(ranking),
+        ...(decision ? decisionCells(decision) : decisionColumns.map(() => '–')),
+      ]),
+      notes: [explanations[way], ...(without.length > 0 ? [`No positives are known of ${without.join(', ')}.`] : [])],
+    },
+  ];
+}
+
+function confusionTable({ categories }: Run, { confusion }: Evaluation): Table[] {
+  if (!confusion) return [];
+  const nameOf = new Map(categories.map(({ code, name }) => [code, `${code} ${name}`]));
+  return [
+    {
+      title: 'Confusion of categories',
+      columns: ['labelled', ...confusion.names.map((name) => `named ${name}`)],
+      rows: confusion.counts.map((counts, i) => [
+        nameOf.get(confusion.names[i]!) ?? confusion.names[i]!,
+        ...counts.map(String),
+      ]),
+      notes: [
+        'A flagged sample is named by its highest category score. One that violates several categories counts in each.',
+      ],
+    },
+  ];
+}
+
+function latencyTable({ concurrency }: Run, { latency }: Evaluation): Table[] {
+  if (!latency) return [];
+  const beside = concurrency === 1 ? 'one check at a time' : `${concurrency} checks side by side, the waiting included`;
+  return [
+    {
+      title: 'Latency of a check',
+      columns: ['median ms', '95th percentile ms'],
+      rows: [[decimals(latency.median, 1), decimals(latency.p95, 1)]],
+      notes: [`With ${beside}.`],
+    },
+  ];
+}
+
+/** Published figures beside the run's own, each in a column of its own. */
+export function publishedTable(overall: readonly Figures[], published: readonly PublishedFigure[]): Table {
+  return {
+    title: 'Beside published figures',
+    columns: ['system', 'AUPRC, this run', 'AUPRC, published (reference)', 'source'],
+    rows: [
+      ...overall.map(({ system, ranking }) => [system, withInterval(ranking?.auprc), '', 'this run']),
+      ...published.map(({ system, auprc, source }) => [system, '', decimals(auprc, 3), source]),
+    ],
+    notes: [
+      'Published figures are no results of this program: their authors measured them, on the whole set, with the models ' +
+        'and policies named.',
+    ],
+  };
+}
+
+/** Differences of two systems, `names` being what they are called. */
+export function differenceTable(
+  title: string,
+  differences: readonly Difference[],
+  [before, after]: readonly [string, string],
+): Table {
+  return {
+    title,
+    columns: ['question', 'metric', 'samples', 'positives', before, after, 'difference', 'beyond chance'],
+    rows: differences.map(({ way, code, metric, samples, positives, before, after, difference }) => [
+      code === undefined ? way : `${way}, ${code}`,
+      metric,
+      String(samples),
+      String(positives),
+      decimals(before),
+      decimals(after),
+      withInterval(difference),
+      difference.lower > 0 || difference.upper < 0 ? 'yes' : 'no',
+    ]),
+    notes: ['In brackets the 95% interval of the paired bootstrap; beyond chance where it leaves out zero.'],
+  };
+}

@@ -1,0 +1,99 @@
+import { describe, expect, it } from 'vitest';
+import { EvaluationError } from '../guard/errors.ts';
+import { bootstrap, pairedBootstrap } from '../guard/evaluation/bootstrap.ts';
+import { areaUnderRoc, averagePrecision, countClasses, type Labelled } from '../guard/evaluation/metrics.ts';
+import { seededRandom, standardNormal } from '../kernels/random.ts';
+
+/** Scores that know something of their labels; the noise is drawn from `random`. */
+const drawn = (count: number, random: () => number, positives = 0.3): Labelled[] =>
+  Array.from({ length: count }, () => {
+    const label = random() < positives ? 1 : 0;
+    return { label, score: label + standardNormal(random) };
+  });
+
+const positiveRate = (samples: readonly Labelled[]) => countClasses(samples).positives / samples.length;
+
+describe('bootstrap', () => {
+  const samples = drawn(150, seededRandom(1));
+
+  it('is the same by the same seed, and another by another', () => {
+    const first = bootstrap(samples, averagePrecision, { seed: 7 });
+    expect(bootstrap(samples, averagePrecision, { seed: 7 })).toEqual(first);
+    expect(bootstrap(samples.toReversed(), averagePrecision, { seed: 7 }).estimate).toBe(first.estimate);
+    expect(bootstrap(samples, averagePrecision, { seed: 8 })).not.toEqual(first);
+  });
+
+  it('holds the estimate, and is wider the surer it must be', () => {
+    const narrow = bootstrap(samples, areaUnderRoc, { confidence: 0.5 });
+    const wide = bootstrap(samples, areaUnderRoc, { confidence: 0.99 });
+    expect(narrow.estimate).toBe(areaUnderRoc(samples));
+    expect(wide.lower).toBeLessThan(narrow.lower);
+    expect(narrow.lower).toBeLessThan(narrow.estimate);
+    expect(narrow.estimate).toBeLessThan(narrow.upper);
+    expect(narrow.upper).toBeLessThan(wide.upper);
+  });
+
+  it('holds the truth about as often as it says', () => {
+    const random = seededRandom(2);
+    const trials = 300;
+    let held = 0;
+    for (let trial = 0; trial < trials; trial++) {
+      const { lower, upper } = bootstrap(drawn(100, random), positiveRate, { resamples: 200, seed: trial });
+      if (lower <= 0.3 && 0.3 <= upper) held++;
+    }
+    // 0.95 with three standard deviations of a share of 300 trials, and what the percentile interval is known to lack.
+    expect(held / trials).toBeGreaterThan(0.89);
+    expect(held / trials).toBeLessThan(0.99);
+  });
+
+  it('never loses the only positive', () => {
+    const lone = drawn(40, seededRandom(3), 0).concat({ score: 9, label: 1 });
+    const seen = bootstrap(lone, (resample) => countClasses(resample).positives, { resamples: 200 });
+    expect(seen.lower).toBeGreaterThanOrEqual(1);
+    expect(bootstrap(lone, averagePrecision)).toEqual({ estimate: 1, lower: 1, upper: 1 });
+  });
+
+  it('refuses samples that do not define the metric', () => {
+    const negatives = drawn(5, seededRandom(4), 0);
+    const refusal = expect(() => bootstrap(negatives, areaUnderRoc));
+    refusal.toThrow(EvaluationError);
+    refusal.toThrow(expect.objectContaining({ code: 'metric-undefined' }));
+    expect(() => bootstrap([], averagePrecision)).toThrow(EvaluationError);
+  });
+});
+
+describe('the paired bootstrap', () => {
+  const before = drawn(200, seededRandom(5));
+  const random = seededRandom(6);
+  const after = before.map(({ score, label }) => ({
+    label,
+    score: score + 0.2 * label + 0.1 * standardNormal(random),
+  }));
+
+  it('of a run with itself is nothing', () => {
+    expect(pairedBootstrap(before, before, areaUnderRoc)).toEqual({ estimate: 0, lower: 0, upper: 0 });
+  });
+
+  it('is after minus before, and turns its sign with them', () => {
+    const there = pairedBootstrap(before, after, areaUnderRoc);
+    const back = pairedBootstrap(after, before, areaUnderRoc);
+    expect(there.estimate).toBe(areaUnderRoc(after)! - areaUnderRoc(before)!);
+    expect(back.estimate).toBe(-there.estimate);
+    expect(back.lower).toBeCloseTo(-there.upper, 12);
+  });
+
+  it('is surer than the intervals of both runs apart', () => {
+    const { lower, upper } = pairedBootstrap(before, after, areaUnderRoc);
+    const alone = bootstrap(before, areaUnderRoc);
+    expect(lower).toBeGreaterThan(0);
+    expect(upper - lower).toBeLessThan((alone.upper - alone.lower) / 2);
+  });
+
+  it('refuses what is not the same samples', () => {
+    const flipped = after.map((sample, i) =>
+      i === 3 ? ({ ...sample, label: sample.label === 1 ? 0 : 1 } as const) : sample,
+    );
+    expect(() => pairedBootstrap(before, flipped, areaUnderRoc)).toThrow(EvaluationError);
+    expect(() => pairedBootstrap(before, after.slice(1), areaUnderRoc)).toThrow('the same samples');
+  });
+});

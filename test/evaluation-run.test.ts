@@ -1,0 +1,259 @@
+import { describe, expect, it, test } from 'vitest';
+import { compareRuns } from '../guard/evaluation/compare.ts';
+import { categoryConfusion } from '../guard/evaluation/confusion.ts';
+import { evaluate } from '../guard/evaluation/figures.ts';
+import { latencyOf } from '../guard/evaluation/latency.ts';
+import { averagePrecision } from '../guard/evaluation/metrics.ts';
+import { readOtherScores } from '../guard/evaluation/other-scores.ts';
+import { answersTo, systemsOf } from '../guard/evaluation/questions.ts';
+import { renderEvaluation } from '../guard/evaluation/report.ts';
+import { makeRun, parseRun, type Row, type Run } from '../guard/evaluation/run.ts';
+import { tablesOf } from '../guard/evaluation/tables.ts';
+import { seededRandom } from '../kernels/random.ts';
+
+const instruction = { user: 'c'.repeat(64), agent: 'e'.repeat(64) };
+const hashes = { model: 'a'.repeat(64), policy: 'b'.repeat(64), instruction, calibration: null };
+const base: Run = makeRun({
+  identity: { model: 'tiny <script>alert(1)</script>', device: 'cpu', dtype: 'f32', hashes, options: {} },
+  data: { name: '"><img src=x>.jsonl', format: 'openai-moderation', assumeSafe: false, hash: 'd'.repeat(64) },
+  categories: [
+    { code: 'O1', name: 'Violence' },
+    { code: 'O2', name: 'Sex & co' },
+  ],
+  threshold: 0.5,
+  concurrency: 1,
+  rows: [],
+  failures: [],
+});
+const row = (id: string, fields: Partial<Row>): Row => ({
+  id,
+  line: 1,
+  unsafe: 0,
+  categories: {},
+  role: 'user',
+  score: 0.1,
+  unsafeProbability: 0.1,
+  mass: 1,
+  calibrated: null,
+  windows: 1,
+  milliseconds: 10,
+  ...fields,
+});
+
+const rows = [
+  row('both', { unsafe: 1, categories: { O1: 1, O2: 1 }, score: 0.9, categoryScores: { O1: 0.8, O2: 0.3 } }),
+  row('first', { unsafe: 1, categories: { O1: 1, O2: 0 }, score: 0.7, categoryScores: { O1: 0.6, O2: 0.5 } }),
+  row('second', { unsafe: 1, categories: { O1: 0, O2: 1 }, score: 0.4, categoryScores: { O1: 0.2, O2: 0.1 } }),
+  row('benign', { unsafe: 0, categories: { O1: 0, O2: 0 }, score: 0.6, categoryScores: { O1: 0.1, O2: 0.4 } }),
+  row('unnamed', { unsafe: 1, score: 0.8, categoryScores: { O1: 0.7, O2: 0.1 } }),
+  row('unknown', { unsafe: null, score: 0.2, categoryScores: { O1: 0.1, O2: 0.1 } }),
+];
+const run = { ...base, rows };
+
+/** A run of many samples, the scores of which tell more or less of the labels. */
+function synthetic(size: number, signal: number, seed = 1): Run {
+  const random = seededRandom(seed);
+  const noise = seededRandom(seed + 100 * signal);
+  const made = Array.from({ length: size }, (_, i) => {
+    const unsafe = random() < 0.4 ? 1 : 0;
+    const category = unsafe === 1 ? (random() < 0.5 ? 'O1' : 'O2') : undefined;
+    const score = Math.min(1, Math.max(0, signal * (unsafe - 0.5) + noise()));
+    return row(`s${i}`, {
+      unsafe,
+      categories: { O1: category === 'O1' ? 1 : 0, O2: category === 'O2' ? 1 : 0 },
+      score,
+      unsafeProbability: score,
+      calibrated: (score + 0.4) / 2,
+      categoryScores: { O1: category === 'O1' ? score : score / 2, O2: category === 'O2' ? score : score / 3 },
+      others: { api: noise(), 'severity 0-7': Math.floor(8 * noise()) },
+    });
+  });
+  return { ...base, rows: made };
+}
+
+describe('the three ways', () => {
+  const [guard] = systemsOf(run);
+  const ask = (way: 'overall' | '1-vs-all' | '1-vs-benign', code?: string) =>
+    answersTo({ way, ...(code ? { code } : {}) }, guard, rows).map(({ id, score, label }) => [id, score, label]);
+
+  it('take unsafe samples against safe ones', () => {
+    expect(ask('overall')).toEqual([
+      ['both', 0.9, 1],
+      ['first', 0.7, 1],
+      ['second', 0.4, 1],
+      ['benign', 0.6, 0],
+      ['unnamed', 0.8, 1],
+    ]);
+  });
+
+  it('take one category against all else', () => {
+    expect(ask('1-vs-all', 'O1')).toEqual([
+      ['both', 0.8, 1],
+      ['first', 0.6, 1],
+      ['second', 0.2, 0],
+      ['benign', 0.1, 0],
+    ]);
+  });
+
+  it('take one category against what is benign, and leave out the positives of others', () => {
+    expect(ask('1-vs-benign', 'O2')).toEqual([
+      ['both', 0.3, 1],
+      ['second', 0.1, 1],
+      ['benign', 0.4, 0],
+    ]);
+  });
+
+  it('ask a system without category scores only what it can answer', () => {
+    const api = { name: 'api', score: ({ id }: Row) => (id === 'first' ? undefined : 3) };
+    expect(answersTo({ way: '1-vs-all', code: 'O1' }, api, rows)).toEqual([]);
+    expect(answersTo({ way: '1-vs-benign', code: 'O1' }, api, rows).map(({ id }) => id)).toEqual(['both', 'benign']);
+  });
+});
+
+test('categories are confused as they are named', () => {
+  expect(categoryConfusion(run)).toEqual({
+    names: ['safe', 'O1', 'O2'],
+    counts: [
+      [0, 0, 1],
+      [0, 2, 0],
+      [1, 1, 0],
+    ],
+  });
+  expect(categoryConfusion({ ...run, rows: [row('x', {})] })).toBeNull();
+});
+
+test('latency is told by nearest rank', () => {
+  expect(latencyOf(Array.from({ length: 100 }, (_, i) => 100 - i))).toEqual({ median: 50, p95: 95 });
+  expect(latencyOf([3])).toEqual({ median: 3, p95: 3 });
+  expect(latencyOf([])).toBeNull();
+});
+
+describe('an evaluation', () => {
+  const large = synthetic(300, 0.8);
+  const evaluation = evaluate(large, { resamples: 50 });
+
+  it('puts all systems into the same tables', () => {
+    const overall = evaluation.figures.filter(({ way }) => way === 'overall');
+    expect(overall.map(({ system }) => system)).toEqual([
+      'guard',
+      'guard, unsafeProbability',
+      'guard, calibrated',
+      'api',
+      'severity 0-7',
+    ]);
+    const [guard, , calibrated, api, severity] = overall;
+    expect(guard!.ranking!.auprc.estimate).toBe(
+      averagePrecision(answersTo({ way: 'overall' }, systemsOf(large)[0], large.rows)),
+    );
+    expect(guard!.ranking!.auprc.estimate).toBeGreaterThan(api!.ranking!.auprc.estimate + 0.2);
+    expect(calibrated!.ranking!.auprc.estimate).toBe(guard!.ranking!.auprc.estimate);
+    // What is no probability has a ranking all the same.
+    expect(severity).toMatchObject({ decision: null, probability: null, samples: 300 });
+    expect(severity!.ranking).not.toBeNull();
+  });
+
+  it('has a table for each way and says what is not known', () => {
+    const titles = tablesOf(large, evaluation).map(({ title }) => title);
+    expect(titles).toContain('By category: 1-vs-all');
+    expect(titles).toContain('By category: 1-vs-benign');
+    const none = tablesOf(base, evaluate({ ...base, rows: [row('x', { unsafe: 1 })] }, { resamples: 10 }));
+    expect(none.find(({ title }) => title.startsWith('Overall: unsafe'))!.rows[0]).toContain('–');
+  });
+
+  it('is the same every time', () => {
+    expect(evaluate(large, { resamples: 50 })).toEqual(evaluation);
+  });
+});
+
+describe('two runs', () => {
+  it('differ beyond chance where one is better, and not where they are the same', () => {
+    const [weak, strong] = [synthetic(400, 0.2), synthetic(400, 0.9)];
+    const { common, differences } = compareRuns(weak, strong, { resamples: 200 });
+    expect(common).toBe(400);
+    const [auprc] = differences;
+    expect(auprc).toMatchObject({ way: 'overall', metric: 'AUPRC', samples: 400 });
+    expect(auprc!.difference.lower).toBeGreaterThan(0);
+    expect(auprc!.difference.estimate).toBeCloseTo(auprc!.after - auprc!.before, 12);
+    const same = compareRuns(weak, weak, { resamples: 20 }).differences;
+    expect(same.every(({ difference }) => difference.lower === 0 && difference.upper === 0)).toBe(true);
+  });
+
+  it('are compared on what both have', () => {
+    const whole = synthetic(100, 0.5);
+    const part = { ...whole, rows: [...whole.rows.slice(20), row('other', {})] };
+    expect(compareRuns(whole, part, { resamples: 10 })).toMatchObject({ common: 80, onlyBefore: 20, onlyAfter: 1 });
+    expect(() => compareRuns(whole, { ...whole, rows: [row('other', {})] })).toThrow(/no sample in common/);
+    const relabelled = whole.rows.map((one, i) => (i === 7 ? { ...one, unsafe: null } : one));
+    expect(() => compareRuns(whole, { ...whole, rows: relabelled })).toThrow(/"s7" differently/);
+  });
+});
+
+describe('other scores', () => {
+  const read = (texts: readonly string[], columns: readonly string[] = ['api']) =>
+    readOtherScores([{ name: 'a.jsonl', lines: texts }], columns);
+
+  it('are taken from the columns that are asked for', async () => {
+    const scores = await read(['{"id":1,"api":0.5,"x":"y"}', '', '{"id":"b","api":NaN,"two":-3}'], ['api', 'two']);
+    expect([...scores]).toEqual([
+      ['1', { api: 0.5 }],
+      ['b', { two: -3 }],
+    ]);
+  });
+
+  it('may be spread over files', async () => {
+    const sources = [
+      { name: 'a', lines: ['{"id":"x","api":1}'] },
+      { name: 'b', lines: ['{"id":"x","two":2}', '{"id":"y","api":3}'] },
+    ];
+    expect([...(await readOtherScores(sources, ['api', 'two']))]).toEqual([
+      ['x', { api: 1, two: 2 }],
+      ['y', { api: 3 }],
+    ]);
+  });
+
+  it.each([
+    ['data-invalid', /^a\.jsonl, line 1 is not JSON/, ['{']],
+    ['score-invalid', /^a\.jsonl, line 2: it has no "id"/, ['{"id":1,"api":1}', '{"api":1}']],
+    ['score-invalid', /^a\.jsonl, line 1: "api" is a number or null, not "0\.5"/, ['{"id":1,"api":"0.5"}']],
+    ['score-invalid', /^a\.jsonl: no line has a number "api"/, ['{"id":1,"api":null}']],
+    ['id-duplicate', /^a\.jsonl, line 2: a second "api" of the id "1"/, ['{"id":1,"api":1}', '{"id":"1","api":1}']],
+  ])('are refused: %s, %s', async (code, message, lines) => {
+    await expect(read(lines)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+  });
+});
+
+test('a run survives the way through its file, and others are refused', () => {
+  const large = synthetic(20, 0.5);
+  expect(parseRun(JSON.parse(JSON.stringify(large)), 'a')).toEqual(large);
+  expect(() => parseRun({ ...large, version: 0 }, 'a.json')).toThrow(/^a\.json .*version/);
+  expect(() => parseRun([], 'a.json')).toThrow(expect.objectContaining({ code: 'run-invalid' }));
+});
+
+describe('the report', () => {
+  const large = synthetic(120, 0.7);
+  const page = renderEvaluation(large, evaluate(large, { resamples: 20 }));
+
+  it('draws curves, reliability before and after, histograms and categories', () => {
+    expect(page.match(/<svg [^>]*viewBox="0 0 460/g)).toHaveLength(5);
+    for (const caption of ['Precision and recall', 'before and after', 'by category']) expect(page).toContain(caption);
+  });
+
+  it('labels published figures as such', () => {
+    expect(page).toMatch(/AUPRC, published \(reference\)/);
+    expect(page).toMatch(/Published figures are no results of this program/);
+    expect(page).toContain('<td>Perspective API</td>');
+  });
+
+  it('escapes what came from files, and needs nothing but itself', () => {
+    expect(page).not.toMatch(/<script|<img/);
+    expect(page).toContain('&#60;script&#62;');
+    expect(page.replaceAll('http://www.w3.org/2000/svg', '')).not.toMatch(
+      /https?:|<[^>]*\s(?:src|href)=|@import|url\(/,
+    );
+  });
+
+  it('is a page even of a single sample', () => {
+    const single = { ...base, rows: [row('x', { unsafe: 1 })] };
+    expect(renderEvaluation(single, evaluate(single, { resamples: 10 }))).toMatch(/<\/html>\n$/);
+  });
+});
