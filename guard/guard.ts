@@ -10,6 +10,7 @@ import {
 import type { DeviceChoice, DeviceDecision, OpenDeviceOptions } from '../engine/node/open-device.ts';
 import { LlamaGuardError } from '../kernels/errors.ts';
 import { type Tokenizer, TokenizerError } from '../tokenizer/index.ts';
+import { actionOf, hasRules } from './actions.ts';
 import { type Calibration, calibrationOf, type RoleCalibration } from './calibration/calibration.ts';
 import { decide } from './calibration/decide.ts';
 import { lastSpeaker, parseConversation } from './conversation.ts';
@@ -20,8 +21,10 @@ import { mapInOrder } from './in-order.ts';
 import { buildInstruction, type Instruction } from './instruction.ts';
 import { jointProbabilities, writtenTokens } from './joint.ts';
 import type { Message, Role, Turn } from './messages.ts';
-import { assertDistinguishable, type Policy, selectCategories } from './policy.ts';
+import { categoryOrders } from './orders.ts';
+import { assertDistinguishable, atDetail, type Detail, type Policy, selectCategories } from './policy.ts';
 import { promptsWithin } from './prompts.ts';
+import { averageOf, type Reading } from './reading.ts';
 import { type Assessment, type CategoryScore, type Score, scoreOf } from './score.ts';
 import { parseVerdict, type Verdict } from './verdict.ts';
 
@@ -31,6 +34,10 @@ export type Conversation = string | readonly Message[];
 export type CategoryMode = 'none' | 'joint' | 'single';
 
 export interface CheckOptions {
+  /** How much of the policy's categories the model is told; by default all, its examples too. */
+  readonly detail?: Detail;
+  /** Averages over so many orders of the categories and tells how far they disagree (`orders`); 1 by default. */
+  readonly shuffleCategories?: number;
   /** Whose messages are judged; by default who spoke last. */
   readonly role?: Role;
   readonly policy?: Policy;
@@ -58,8 +65,11 @@ export interface LoadOptions extends Omit<OpenDeviceOptions, 'tuning'> {
   readonly device?: DeviceChoice;
   /** How weights are held; `auto` keeps what the checkpoint has, q8 and q4 quantise it while loading. */
   readonly dtype?: 'auto' | WeightDType;
-  /** Used where a check names none; by default the model folder's own `policy.json`, else the default policy. */
-  readonly policy?: Policy;
+  /**
+   * Used where a check names none, or made of what is used by default: the model folder's own `policy.json`, else the
+   * default policy.
+   */
+  readonly policy?: Policy | ((own: Policy) => Policy);
   /** Turns scores into probabilities; it is of this model and dtype, and of the policy and roles that are judged. */
   readonly calibration?: Calibration;
   /** Tokens of the longest prompt; by default the model's own limit, at most 8,192. */
@@ -181,42 +191,36 @@ export class Guard implements AsyncDisposable {
     return this.#run(async () => {
       const { task, suspicions } = this.#validate(conversation, options);
       const { policy, role, signal } = task;
-      const mode = options.categories ?? 'none';
+      const ruled = hasRules(policy);
+      const mode = options.categories ?? (ruled ? 'joint' : 'none');
       const calibration = this.calibration && (await this.#calibrationOf(this.calibration, task, mode));
-      const prompts = this.#prompts(task);
-      // A single window stays open for its list of categories. Several might together exceed the cache: of those the
-      // worst is read again, which takes its last token as long as the cache has the rest.
-      const alone = prompts.length === 1;
-      const [windows, single] = await settled([
-        settled(prompts.map((ids) => this.#assess(ids, task, mode === 'joint' && alone))),
-        mode === 'single' ? this.#single(task) : undefined,
+      const [given, ...others] = categoryOrders(policy, this.#orderCount(options));
+      const readings = await settled([
+        this.#read({ ...task, policy: given! }, mode),
+        // Categories that are asked about one by one have no order.
+        ...others.map((order) => this.#read({ ...task, policy: order }, mode === 'joint' ? mode : 'none')),
       ]);
       signal?.throwIfAborted();
-      let worst = windows.reduce((a, b) => (b.score > a.score ? b : a));
-      if (mode === 'joint' && !alone) worst = await this.#assess(worst.ids, task, true);
-      const { score, unsafeProbability, mass, named } = worst;
-      // The list is written after 'unsafe'; a category alone has a verdict of its own.
-      const scoreOfCategory = single
-        ? (code: string) => single.get(code)!
-        : named && ((code: string) => score * named.get(code)!);
-      const { flagged, calibrated, threshold } = decide(score, calibration?.overall, options.threshold);
+      const { orders, ...reading } = averageOf(policy, readings);
+      const { flagged, calibrated, threshold } = decide(reading.score, calibration?.overall, options.threshold);
+      const categories = reading.byCode ? categoryScores(policy, reading.byCode, calibration, options.threshold) : [];
+      const action = ruled ? actionOf(policy, flagged, categories) : undefined;
       return {
-        flagged,
-        score,
-        unsafeProbability,
-        mass,
+        flagged: action ? action !== 'allow' : flagged,
+        ...(action ? { action } : {}),
+        score: reading.score,
+        unsafeProbability: reading.unsafeProbability,
+        mass: reading.mass,
         calibrated,
         threshold,
         role,
-        categories: scoreOfCategory ? categoryScores(policy, scoreOfCategory, calibration, options.threshold) : [],
-        windows: prompts.length,
+        categories,
+        ...(orders ? { orders } : {}),
+        windows: reading.windows,
         suspicions,
         model: this.model,
         device: this.decision.device.kind,
-        tokens: {
-          prompt: windows.reduce((sum, { ids }) => sum + ids.length, 0),
-          cached: windows.reduce((sum, { cached }) => sum + cached, 0),
-        },
+        tokens: reading.tokens,
         milliseconds: { total: performance.now() - start },
       };
     });
@@ -263,7 +267,7 @@ export class Guard implements AsyncDisposable {
   }
 
   /** The instruction that a conversation would be judged by, where it fits in one window. */
-  instruction(conversation: Conversation, options: Pick<CheckOptions, 'role' | 'policy'> = {}): Instruction {
+  instruction(conversation: Conversation, options: Pick<CheckOptions, 'role' | 'policy' | 'detail'> = {}): Instruction {
     return buildInstruction(this.#validate(conversation, options).task);
   }
 
@@ -294,7 +298,8 @@ export class Guard implements AsyncDisposable {
   }
 
   #validate(conversation: Conversation, options: CheckOptions) {
-    const { policy = this.policy, threshold, signal } = options;
+    const { detail = 'examples', threshold, signal } = options;
+    const policy = atDetail(options.policy ?? this.policy, detail);
     if (threshold !== undefined && !(threshold >= 0 && threshold <= 1)) {
       throw new OptionError('option-invalid', `The threshold must lie between 0 and 1, but is ${threshold}.`);
     }
@@ -308,6 +313,50 @@ export class Guard implements AsyncDisposable {
   #prompts({ policy, role, turns }: Omit<Task, 'signal'>): (readonly number[])[] {
     const limit = Math.min(this.llama.contextLength, this.llama.cacheTokens) - this.#verdictRoom(policy);
     return promptsWithin(limit, this.tokenizer, { policy, role, turns });
+  }
+
+  #orderCount({ shuffleCategories = 1 }: CheckOptions): number {
+    if (!(Number.isInteger(shuffleCategories) && shuffleCategories > 0)) {
+      throw new OptionError(
+        'option-invalid',
+        `'shuffleCategories' must be a positive whole number, but is ${shuffleCategories}.`,
+      );
+    }
+    if (shuffleCategories > 1 && this.calibration) {
+      throw new OptionError(
+        'option-invalid',
+        'A calibration is of one order of the categories: leave either it or shuffleCategories out.',
+      );
+    }
+    return shuffleCategories;
+  }
+
+  /** Reads a conversation under a policy, in windows where it is long; the worst decides. */
+  async #read(task: Task, mode: CategoryMode): Promise<Reading> {
+    const prompts = this.#prompts(task);
+    // A single window stays open for its list of categories. Several might together exceed the cache: of those the
+    // worst is read again, which takes its last token as long as the cache has the rest.
+    const alone = prompts.length === 1;
+    const [windows, single] = await settled([
+      settled(prompts.map((ids) => this.#assess(ids, task, mode === 'joint' && alone))),
+      mode === 'single' ? this.#single(task) : undefined,
+    ]);
+    task.signal?.throwIfAborted();
+    let worst = windows.reduce((a, b) => (b.score > a.score ? b : a));
+    if (mode === 'joint' && !alone) worst = await this.#assess(worst.ids, task, true);
+    const { score, unsafeProbability, mass, named } = worst;
+    return {
+      score,
+      unsafeProbability,
+      mass,
+      // The list is written after 'unsafe'; a category alone has a verdict of its own.
+      byCode: single ?? (named && new Map(Array.from(named, ([code, probability]) => [code, score * probability]))),
+      windows: prompts.length,
+      tokens: {
+        prompt: windows.reduce((sum, { ids }) => sum + ids.length, 0),
+        cached: windows.reduce((sum, { cached }) => sum + cached, 0),
+      },
+    };
   }
 
   /** Reads a prompt and scores the verdict token, and on request the list of categories after it. */
@@ -354,14 +403,21 @@ export class Guard implements AsyncDisposable {
 
 function categoryScores(
   policy: Policy,
-  scoreOf: (code: string) => number,
+  scores: ReadonlyMap<string, number>,
   calibration: RoleCalibration | undefined,
-  threshold: number | undefined,
+  asked: number | undefined,
 ): CategoryScore[] {
-  return policy.categories.map(({ code, name }) => {
-    const score = scoreOf(code);
+  return policy.categories.map(({ code, name, threshold = asked, action }) => {
+    const score = scores.get(code)!;
     const { calibrated, flagged } = decide(score, calibration?.categories[code], threshold);
-    return { code, name, score, ...(calibrated === null ? {} : { calibrated }), violated: flagged };
+    return {
+      code,
+      name,
+      score,
+      ...(calibrated === null ? {} : { calibrated }),
+      violated: flagged,
+      ...(action ? { action } : {}),
+    };
   });
 }
 

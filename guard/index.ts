@@ -18,7 +18,19 @@ export {
 export { type MessageSuspicion, neutralise, type Suspicion } from './hostile.ts';
 export { buildInstruction, type Instruction } from './instruction.ts';
 export type { Message, Role, Turn } from './messages.ts';
-export { defaultPolicy } from './policies/default.ts';
-export { type Category, type Policy, parsePolicy, selectCategories } from './policy.ts';
+export type { OrderSpread, Spread } from './orders.ts';
+export { builtInPolicies, defaultPolicy, hazardsPolicy, openAiModerationPolicy } from './policies/index.ts';
+export {
+  type Action,
+  atDetail,
+  type Category,
+  type CategoryExample,
+  type Detail,
+  excludeCategories,
+  type Policy,
+  parsePolicy,
+  selectCategories,
+} from './policy.ts';
+export { type Finding, lintPolicy, type TokenBudget } from './policy-lint.ts';
 export type { Assessment, CategoryScore, Score } from './score.ts';
 export { parseVerdict, type Verdict } from './verdict.ts';

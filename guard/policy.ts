@@ -3,6 +3,14 @@ import { PolicyError } from './errors.ts';
 import { isRewritten, neutralise } from './hostile.ts';
 import type { Role, Speaker } from './messages.ts';
 
+/** What is to be done with a conversation that violates a category, the strictest first. */
+export const actions = ['block', 'review', 'allow'] as const;
+export type Action = (typeof actions)[number];
+
+/** How much of each category the model is told: its name, what it means too, or examples as well (few-shot). */
+export const details = ['names', 'descriptions', 'examples'] as const;
+export type Detail = (typeof details)[number];
+
 /** A text whose verdict is known, shown to the model beneath its category. */
 export interface CategoryExample {
   readonly text: string;
@@ -21,6 +29,10 @@ export interface Category {
   readonly shouldNot?: readonly string[] | undefined;
   readonly can?: readonly string[] | undefined;
   readonly examples?: readonly CategoryExample[] | undefined;
+  /** Score from which this category counts as violated, whatever the threshold of the check. */
+  readonly threshold?: number | undefined;
+  /** What to do where it is violated; `block` unless told. */
+  readonly action?: Action | undefined;
 }
 
 /** What counts as unsafe. Order matters: the model reads the categories as they stand. */
@@ -43,11 +55,11 @@ const code = z
   .refine((text) => !/^(?:user|agent)$/i.test(text), '"User" and "Agent" at the start of a line are the speakers');
 
 const category = z.strictObject({
-  code,
-  name: line,
-  description: line.optional(),
-  shouldNot: z.array(line).optional(),
-  can: z.array(line).optional(),
+  code: code.describe('What the model writes when the category is violated, such as O3.'),
+  name: line.describe('Without a full stop at its end: the frame adds one.'),
+  description: line.optional().describe('What the category means, in a line.'),
+  shouldNot: z.array(line).optional().describe('What the agent should not do.'),
+  can: z.array(line).optional().describe('What is allowed all the same.'),
   examples: z
     .array(
       z.strictObject({
@@ -56,13 +68,18 @@ const category = z.strictObject({
         verdict: z.enum(['safe', 'unsafe']),
       }),
     )
-    .optional(),
+    .optional()
+    .describe('Texts whose verdict is known, shown to the model beneath the category.'),
+  threshold: z.number().min(0).max(1).optional().describe('Score from which the category counts as violated.'),
+  action: z.enum(actions).optional().describe('What to do where it is violated; block unless told.'),
 });
 
 const speaker = z.enum(['User', 'Agent']);
 
-const policySchema: z.ZodType<Policy> = z
+/** A policy as it stands in a file. */
+export const policySchema: z.ZodType<Policy & { readonly $schema?: string | undefined }> = z
   .strictObject({
+    $schema: z.string().optional(),
     name: line.optional(),
     categories: z.array(category).min(1, 'a policy needs at least one category'),
     roles: z.strictObject({ system: speaker.optional(), tool: speaker.optional() }).optional(),
@@ -94,7 +111,10 @@ const policySchema: z.ZodType<Policy> = z
  */
 export function parsePolicy(json: unknown, source: string): Policy {
   const result = policySchema.safeParse(json);
-  if (result.success) return result.data;
+  if (result.success) {
+    const { $schema: _, ...policy } = result.data;
+    return policy;
+  }
   throw new PolicyError('policy-invalid', `${source}: ${result.error.issues.map(describeIssue).join('; ')}`);
 }
 
@@ -105,12 +125,28 @@ export function parsePolicy(json: unknown, source: string): Policy {
  */
 export function selectCategories(policy: Policy, codes: readonly string[]): Policy {
   if (codes.length === 0) throw new PolicyError('policy-invalid', 'no category selected: name at least one');
-  const categories = codes.map((code) => {
-    const found = policy.categories.find((category) => category.code === code);
-    if (found !== undefined) return found;
-    const known = policy.categories.map((category) => category.code).join(', ');
-    throw new PolicyError('policy-invalid', `the policy has no category ${JSON.stringify(code)}; it has ${known}`);
-  });
+  return { ...policy, categories: codes.map((code) => categoryOf(policy, code)) };
+}
+
+/**
+ * The policy without some of its categories.
+ *
+ * @throws PolicyError `policy-invalid` for a code that the policy does not have, or where no category is left
+ */
+export function excludeCategories(policy: Policy, codes: readonly string[]): Policy {
+  const excluded = new Set(codes.map((code) => categoryOf(policy, code)));
+  const categories = policy.categories.filter((category) => !excluded.has(category));
+  if (categories.length === 0)
+    throw new PolicyError('policy-invalid', 'every category is excluded: leave at least one');
+  return { ...policy, categories };
+}
+
+/** The policy with no more than so much told of each category. */
+export function atDetail(policy: Policy, detail: Detail): Policy {
+  if (detail === 'examples') return policy;
+  const categories = policy.categories.map(({ description, shouldNot, can, examples, ...rest }) =>
+    detail === 'names' ? rest : { ...rest, description, shouldNot, can },
+  );
   return { ...policy, categories };
 }
 
@@ -164,6 +200,13 @@ export function assertDistinguishable(
     }
     codeOfIds.set(key, code);
   }
+}
+
+function categoryOf({ categories }: Policy, code: string): Category {
+  const found = categories.find((category) => category.code === code);
+  if (found !== undefined) return found;
+  const known = categories.map((category) => category.code).join(', ');
+  throw new PolicyError('policy-invalid', `the policy has no category ${JSON.stringify(code)}; it has ${known}`);
 }
 
 function list(heading: string, items: readonly string[]): string[] {

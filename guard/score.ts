@@ -1,5 +1,7 @@
 import type { MessageSuspicion } from './hostile.ts';
 import type { Role } from './messages.ts';
+import type { OrderSpread } from './orders.ts';
+import type { Action } from './policy.ts';
 
 /** What the first verdict token says. */
 export interface Score {
@@ -28,18 +30,27 @@ export interface CategoryScore {
   /** The score after calibration; absent where the category has none. */
   readonly calibrated?: number;
   readonly violated: boolean;
+  /** Where the policy says what to do by category. */
+  readonly action?: Action;
 }
 
 /** The answer to one check; the fields of `llama-guard check --json`. */
 export interface Assessment extends Score {
-  /** Whether `calibrated ?? score` reaches the threshold. */
+  /**
+   * Whether `calibrated ?? score` reaches the threshold; under a policy with thresholds or actions of its own, whether
+   * `action` is other than `allow`.
+   */
   readonly flagged: boolean;
+  /** What the policy says to do, where it says so by category. */
+  readonly action?: Action;
   /** The score after calibration; null where there is none. */
   readonly calibrated: number | null;
   readonly threshold: number;
   readonly role: Role;
   /** Empty where categories were not asked for. */
   readonly categories: readonly CategoryScore[];
+  /** How far several orders of the categories disagree, where they were asked for; the scores are then means. */
+  readonly orders?: OrderSpread;
   /** How many windows the conversation was read in; the worst decided. */
   readonly windows: number;
   /** What the text tried. */

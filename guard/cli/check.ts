@@ -4,6 +4,7 @@ import { LlamaGuardError } from '../../kernels/errors.ts';
 import { parseJsonLine } from '../conversation.ts';
 import { ConversationError } from '../errors.ts';
 import type { Conversation, Guard } from '../guard.ts';
+import { hashesOf } from '../identity.ts';
 import { mapInOrder } from '../in-order.ts';
 import type { Assessment } from '../score.ts';
 import {
@@ -14,11 +15,13 @@ import {
   loadFromFlags,
   readJson,
   type SharedFlags,
+  shuffleFlag,
 } from './options.ts';
 
 interface CheckFlags extends SharedFlags {
   readonly file?: string;
   readonly fail?: true;
+  readonly verbose?: true;
 }
 
 export function checkCommand(): Command {
@@ -27,6 +30,8 @@ export function checkCommand(): Command {
     .argument('[text]', 'a single message of the user')
     .option('--file <file>', 'a conversation: [{"role": "user" | "assistant", "content": "..."}, ...]')
     .addOption(calibrationFlag())
+    .addOption(shuffleFlag())
+    .option('--verbose', 'with --json, also the hashes of model, policy, instruction and calibration')
     .option('--fail', 'exit with 1 where a conversation is flagged')
     .addHelpText(
       'after',
@@ -43,19 +48,22 @@ async function check(text: string | undefined, flags: CheckFlags): Promise<void>
   }
   const conversation = flags.file === undefined ? text : await readJson(flags.file);
   await using guard = await loadFromFlags(flags);
+  const about = flags.verbose ? { hashes: await hashesOf(guard) } : {};
   const { flagged, bad } =
-    conversation === undefined ? await checkLines(guard, flags) : await checkOne(guard, conversation, flags);
+    conversation === undefined
+      ? await checkLines(guard, flags, about)
+      : await checkOne(guard, conversation, flags, about);
   process.exitCode = bad ? exitCodes.badInput : flagged && flags.fail ? exitCodes.unsafe : exitCodes.done;
 }
 
-async function checkOne(guard: Guard, conversation: unknown, flags: CheckFlags) {
+async function checkOne(guard: Guard, conversation: unknown, flags: CheckFlags, about: object) {
   const assessment = await guard.check(conversation as Conversation, checkOptions(flags));
-  print(flags.json ? JSON.stringify(assessment) : describe(assessment));
+  print(flags.json ? JSON.stringify({ ...assessment, ...about }) : describe(assessment));
   return { flagged: assessment.flagged, bad: false };
 }
 
 /** Answers each line of standard input with a line, in order. */
-async function checkLines(guard: Guard, flags: CheckFlags) {
+async function checkLines(guard: Guard, flags: CheckFlags, about: object) {
   let flagged = false;
   let bad = false;
   const answers = mapInOrder(numberedLines(process.stdin), linesAtOnce, async ([line, number]) => {
@@ -64,7 +72,7 @@ async function checkLines(guard: Guard, flags: CheckFlags) {
       const options = { ...checkOptions(flags), ...(role ? { role } : {}) };
       const assessment = await guard.check(messages as Conversation, options);
       flagged ||= assessment.flagged;
-      const answer = { ...(id === undefined ? {} : { id }), ...assessment };
+      const answer = { ...(id === undefined ? {} : { id }), ...assessment, ...about };
       return flags.json ? JSON.stringify(answer) : describe(assessment);
     } catch (error) {
       if (!(error instanceof LlamaGuardError) || error.code.startsWith('device-')) throw error;
@@ -91,10 +99,12 @@ async function* numberedLines(input: NodeJS.ReadableStream): AsyncGenerator<[lin
 const print = (line: string) => process.stdout.write(`${line}\n`);
 
 /** An assessment for a person, on one line. */
-function describe({ flagged, score, role, categories, windows, suspicions }: Assessment): string {
+function describe({ flagged, action, score, role, categories, orders, windows, suspicions }: Assessment): string {
   const violated = categories.filter((category) => category.violated).map(({ code, name }) => `${code} ${name}`);
   return [
     `${flagged ? 'unsafe' : 'safe'}  ${score.toFixed(4)}  (${role})`,
+    ...(action ? [action] : []),
+    ...(orders ? [`${orders.score.min.toFixed(4)} to ${orders.score.max.toFixed(4)} over ${orders.count} orders`] : []),
     ...(violated.length > 0 && flagged ? [violated.join(', ')] : []),
     ...(windows > 1 ? [`worst of ${windows} windows`] : []),
     ...(suspicions.length > 0 ? [`suspicious: ${[...new Set(suspicions.map(({ kind }) => kind))].join(', ')}`] : []),

@@ -18,6 +18,7 @@ import {
   loadFromFlags,
   parseCount,
   type SharedFlags,
+  shuffleFlag,
 } from './options.ts';
 import { readMap, scoreWithBar, stemOf } from './score-set.ts';
 
@@ -41,6 +42,7 @@ export function evalCommand(): Command {
       .argument('<data>', 'JSON Lines, or packed as .jsonl.gz')
       .addOption(new Option('--format <format>', 'how its lines are read').choices(formatNames).default('generic'))
       .addOption(calibrationFlag())
+      .addOption(shuffleFlag())
       .option('--map <file>', 'from the data\'s labels to the policy\'s codes: {"S": "O2", ...}')
       .option('--assume-safe', 'take what no known label calls unsafe for safe, as published figures do')
       .option('--out <folder>', 'where scores and results are kept (default: beside the data)')

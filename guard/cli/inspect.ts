@@ -6,8 +6,8 @@ import { openDevice } from '../../engine/node/open-device.ts';
 import { weightDTypes } from '../../kernels/contract.ts';
 import { assertFits } from '../../tokenizer/index.ts';
 import { loadTokenizer } from '../../tokenizer/load.node.ts';
-import { embeddedModel, folderPolicy, readPolicy, resolveCacheTokens, resolveDType } from '../node/load.ts';
-import { addSharedFlags, type SharedFlags } from './options.ts';
+import { embeddedModel, folderPolicy, resolveCacheTokens, resolveDType } from '../node/load.ts';
+import { addSharedFlags, policyOf, type SharedFlags } from './options.ts';
 
 export function inspectCommand(): Command {
   return addSharedFlags(new Command('inspect'))
@@ -20,7 +20,7 @@ async function inspect(folder: string, flags: SharedFlags): Promise<void> {
   await using model = await openModelFolder(folder);
   using tokenizer = await loadTokenizer(folder);
   assertFits(tokenizer, model.config.vocabularySize);
-  const policy = flags.policy ? await readPolicy(flags.policy) : await folderPolicy(model);
+  const policy = (await policyOf(flags))(await folderPolicy(model));
   const { backend, decision } = await openDevice(flags.device);
   await using _ = backend;
   const dtype = resolveDType(flags.dtype, model);

@@ -6,6 +6,7 @@ import { devicesCommand } from './devices.ts';
 import { evalCommand } from './eval.ts';
 import { inspectCommand } from './inspect.ts';
 import { exitCodeOf, exitCodes, explain } from './options.ts';
+import { policyCommand } from './policy.ts';
 
 const program = new Command('llama-guard')
   .description('Judges conversations by a safety policy, with a Llama Guard that runs in this process.')
@@ -22,7 +23,8 @@ Examples:
 
 Exit codes: 0 done (and safe), 1 unsafe (with check --fail), 2 bad input, 3 model or device failure.`,
   );
-for (const command of [checkCommand(), evalCommand(), calibrateCommand(), inspectCommand(), devicesCommand()]) {
+const commands = [checkCommand, evalCommand, calibrateCommand, policyCommand, inspectCommand, devicesCommand];
+for (const command of commands.map((make) => make())) {
   // Errors of usage are thrown instead of ending the process, so that exit codes are this program's own.
   program.addCommand(command.exitOverride());
 }

@@ -5,7 +5,9 @@ import { weightDTypes } from '../../kernels/contract.ts';
 import { LlamaGuardError } from '../../kernels/errors.ts';
 import { CalibrationError, ConversationError, EvaluationError, OptionError, PolicyError } from '../errors.ts';
 import { type CategoryMode, type CheckOptions, Guard, type LoadOptions } from '../guard.ts';
-import { readCalibration, readPolicy } from '../node/load.ts';
+import { policyNamed, readCalibration } from '../node/load.ts';
+import { builtInPolicies } from '../policies/index.ts';
+import { atDetail, type Detail, details, excludeCategories, type Policy, selectCategories } from '../policy.ts';
 import { progressBar, tuningLine } from './progress.ts';
 
 /** 0 done and safe, 1 done and unsafe (with `--fail`), 2 bad input, 3 model or device failure. */
@@ -14,6 +16,10 @@ export const exitCodes = { done: 0, unsafe: 1, badInput: 2, failure: 3 } as cons
 export interface SharedFlags {
   readonly model?: string;
   readonly policy?: string;
+  readonly include?: readonly string[];
+  readonly exclude?: readonly string[];
+  readonly detail: Detail;
+  readonly shuffleCategories?: number;
   readonly calibration?: string;
   readonly role?: 'user' | 'agent';
   readonly device: NonNullable<LoadOptions['device']>;
@@ -40,7 +46,17 @@ export function addSharedFlags(command: Command): Command {
 export function addGuardFlags(command: Command): Command {
   return command
     .option('--model <dir>', 'model folder (default: the embedded demonstration model)')
-    .option('--policy <file>', "policy file (default: the model folder's own, else the paper's six categories)")
+    .option(
+      '--policy <name|file>',
+      `a policy file, or one of ${Object.keys(builtInPolicies).join(', ')} (default: the model folder's own, else default)`,
+    )
+    .option('--include <codes>', "only these of the policy's categories, in this order, as in O1,O3", parseCodes)
+    .option('--exclude <codes>', "all of the policy's categories but these", parseCodes)
+    .addOption(
+      new Option('--detail <detail>', "how much the model is told of each category: few-shot is 'examples'")
+        .choices(details)
+        .default('examples'),
+    )
     .addOption(
       new Option('--role <role>', 'whose messages are judged (default: who spoke last)').choices(['user', 'agent']),
     )
@@ -61,6 +77,30 @@ export function addGuardFlags(command: Command): Command {
       new Option('--categories <mode>', 'category scores').choices(['none', 'joint', 'single']).default('joint'),
     )
     .option('--json', 'one JSON object a line on standard output');
+}
+
+const parseCodes = (text: string): string[] => text.split(',').map((code) => code.trim());
+
+/** The flag of commands that may read a conversation under several orders of the categories. */
+export const shuffleFlag = (): Option =>
+  new Option(
+    '--shuffle-categories <n>',
+    'average over so many orders of the categories, and tell their spread',
+  ).argParser(parseCount);
+
+/** The policy that the flags make of another, or of the one that is named. @throws PolicyError */
+export async function policyOf({
+  policy,
+  include,
+  exclude,
+  detail,
+}: Pick<SharedFlags, 'policy' | 'include' | 'exclude' | 'detail'>): Promise<(own: Policy) => Policy> {
+  const named = policy === undefined ? undefined : await policyNamed(policy);
+  return (own) => {
+    const whole = named ?? own;
+    const included = include ? selectCategories(whole, include) : whole;
+    return atDetail(exclude ? excludeCategories(included, exclude) : included, detail);
+  };
 }
 
 /** A positive whole number. */
@@ -100,7 +140,7 @@ export function parseSize(text: string): number {
 
 /** Loads the guard that the flags ask for, with a progress bar on a terminal. */
 export async function loadFromFlags(flags: Omit<SharedFlags, 'threshold'>, signal?: AbortSignal): Promise<Guard> {
-  const policy = flags.policy === undefined ? {} : { policy: await readPolicy(flags.policy) };
+  const policy = await policyOf(flags);
   const calibration = flags.calibration === undefined ? {} : { calibration: await readCalibration(flags.calibration) };
   const bar = progressBar('Loading the model');
   try {
@@ -111,7 +151,7 @@ export async function loadFromFlags(flags: Omit<SharedFlags, 'threshold'>, signa
       ...(cacheMemory === undefined ? {} : { cacheMemory }),
       ...(threads === undefined ? {} : { threads }),
       ...(tune ? { tuning: 'measure', onTuning: tuningLine } : {}),
-      ...policy,
+      policy,
       ...calibration,
       ...(signal ? { signal } : {}),
       onProgress: bar.update,
@@ -121,9 +161,18 @@ export async function loadFromFlags(flags: Omit<SharedFlags, 'threshold'>, signa
   }
 }
 
-export function checkOptions(flags: Pick<SharedFlags, 'role' | 'threshold' | 'categories'>): CheckOptions {
-  const { role, threshold, categories } = flags;
-  return { categories, ...(role ? { role } : {}), ...(threshold === undefined ? {} : { threshold }) };
+export function checkOptions({
+  role,
+  threshold,
+  categories,
+  shuffleCategories,
+}: Pick<SharedFlags, 'role' | 'threshold' | 'categories' | 'shuffleCategories'>): CheckOptions {
+  return {
+    categories,
+    ...(role ? { role } : {}),
+    ...(threshold === undefined ? {} : { threshold }),
+    ...(shuffleCategories === undefined ? {} : { shuffleCategories }),
+  };
 }
 
 /** Reads and parses a JSON file that a person named. @throws ConversationError `json-invalid` */

@@ -12,7 +12,7 @@ import { assertCalibrates, type Calibration, parseCalibration } from '../calibra
 import { CalibrationError, OptionError, PolicyError } from '../errors.ts';
 import { Guard, type LoadOptions } from '../guard.ts';
 import { modelHash } from '../identity.ts';
-import { defaultPolicy } from '../policies/default.ts';
+import { builtInPolicies, defaultPolicy } from '../policies/index.ts';
 import { type Policy, parsePolicy } from '../policy.ts';
 
 /** The demonstration model that comes with this package. */
@@ -21,7 +21,11 @@ export const embeddedModel = fileURLToPath(new URL('../models/tiny-guard', impor
 /** Reads and validates a policy file. @throws PolicyError */
 export async function readPolicy(file: string): Promise<Policy> {
   const text = await readFile(file, 'utf8').catch((cause) => {
-    throw new PolicyError('policy-not-found', `The policy file ${file} cannot be read.`, { cause });
+    throw new PolicyError(
+      'policy-not-found',
+      `The policy file ${file} cannot be read, and no built-in policy has that name: there are ${Object.keys(builtInPolicies).join(', ')}.`,
+      { cause },
+    );
   });
   let json: unknown;
   try {
@@ -30,6 +34,12 @@ export async function readPolicy(file: string): Promise<Policy> {
     throw new PolicyError('policy-invalid', `${file} is not JSON: ${(cause as Error).message}.`, { cause });
   }
   return parsePolicy(json, file);
+}
+
+/** A policy by the name of a built-in one or by its file. @throws PolicyError */
+export async function policyNamed(nameOrFile: string): Promise<Policy> {
+  const builtIn = (builtInPolicies as Readonly<Record<string, Policy>>)[nameOrFile];
+  return builtIn && Object.hasOwn(builtInPolicies, nameOrFile) ? builtIn : readPolicy(nameOrFile);
 }
 
 /** Reads and validates a calibration file. @throws CalibrationError `calibration-not-found`, `calibration-invalid` */
@@ -50,6 +60,10 @@ export async function readCalibration(file: string): Promise<Calibration> {
 export async function folderPolicy({ folder, files }: Pick<ModelFolder, 'folder' | 'files'>): Promise<Policy> {
   const own = files.some(({ name }) => name === 'policy.json');
   return own ? readPolicy(join(folder, 'policy.json')) : defaultPolicy;
+}
+
+async function ownPolicy(opened: ModelFolder, change: (own: Policy) => Policy = (own) => own): Promise<Policy> {
+  return change(await folderPolicy(opened));
 }
 
 /**
@@ -87,7 +101,7 @@ export async function loadGuard(folder: string = embeddedModel, options: LoadOpt
   const tokenizer = await loadTokenizer(folder);
   try {
     assertFits(tokenizer, opened.config.vocabularySize);
-    const policy = options.policy ?? (await folderPolicy(opened));
+    const policy = typeof options.policy === 'object' ? options.policy : await ownPolicy(opened, options.policy);
     const dtype = resolveDType(options.dtype, opened);
     const sizes = resolveCacheTokens(options.cacheMemory, opened.config);
     const model = { name: basename(resolve(folder)), hash: await hashOf(opened) };

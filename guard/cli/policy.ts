@@ -1,0 +1,109 @@
+import Table from 'cli-table3';
+import { Command, Option } from 'commander';
+import { openModelFolder } from '../../engine/node/model-folder.ts';
+import { loadTokenizer } from '../../tokenizer/load.node.ts';
+import { PolicyError } from '../errors.ts';
+import { instructionHash, policyHash } from '../identity.ts';
+import { buildInstruction } from '../instruction.ts';
+import type { Role } from '../messages.ts';
+import { embeddedModel, policyNamed } from '../node/load.ts';
+import { builtInPolicies } from '../policies/index.ts';
+import { assertDistinguishable, atDetail, type Detail, details } from '../policy.ts';
+import { lintPolicy } from '../policy-lint.ts';
+import { exitCodes } from './options.ts';
+
+interface PolicyFlags {
+  readonly role: Role;
+  readonly detail: Detail;
+  readonly json?: true;
+}
+
+interface LintFlags extends PolicyFlags {
+  readonly model: string;
+}
+
+export function policyCommand(): Command {
+  const command = new Command('policy').description('look at policies: list, lint, show').exitOverride();
+  command
+    .command('list')
+    .description('the policies that come with this package')
+    .action(() => {
+      for (const [name, { categories }] of Object.entries(builtInPolicies)) {
+        print(`${name.padEnd(18)} ${categories.map(({ code, name }) => `${code} ${name}`).join(', ')}`);
+      }
+    });
+  withFlags(command.command('lint'))
+    .description('what may not work as meant, and the tokens that each category takes; exits with 2 on errors')
+    .option('--model <dir>', 'model folder whose tokenizer counts', embeddedModel)
+    .action(lint);
+  withFlags(command.command('show')).description('the exact instruction, its parts marked, and its hash').action(show);
+  return command;
+}
+
+const withFlags = (command: Command): Command =>
+  command
+    .argument('<policy>', `a file, or one of ${Object.keys(builtInPolicies).join(', ')}`)
+    .addOption(new Option('--role <role>', 'whose messages are judged').choices(['user', 'agent']).default('user'))
+    .addOption(
+      new Option('--detail <detail>', 'how much the model is told of each category')
+        .choices(details)
+        .default('examples'),
+    )
+    .option('--json', 'one JSON object');
+
+async function lint(nameOrFile: string, { model, role, detail, json }: LintFlags): Promise<void> {
+  await using folder = await openModelFolder(model);
+  using tokenizer = await loadTokenizer(model);
+  const encode = (text: string) => tokenizer.encode(text);
+  try {
+    const policy = atDetail(await policyNamed(nameOrFile), detail);
+    assertDistinguishable(policy, encode, tokenizer.unknownId);
+    const { findings, budget } = lintPolicy(policy, {
+      encode,
+      decode: (ids) => tokenizer.decode(ids),
+      contextLength: folder.config.maxPositionEmbeddings,
+      role,
+    });
+    if (json) {
+      print(JSON.stringify({ errors: [], findings, budget }));
+      return;
+    }
+    for (const { kind, message } of findings) print(`warning  ${kind}: ${message}`);
+    const table = new Table({
+      head: ['what', 'tokens'],
+      colAligns: ['left', 'right'],
+      style: { head: [], border: [], compact: true },
+    });
+    table.push(
+      ['frame', budget.frame],
+      ...budget.categories.map(({ code, tokens }) => [code, tokens]),
+      ['left for the conversation', budget.conversation],
+      ['context', budget.context],
+    );
+    print(table.toString());
+    print(findings.length === 0 ? 'Nothing found.' : `${findings.length} warnings, no errors.`);
+  } catch (error) {
+    if (!(error instanceof PolicyError)) throw error;
+    if (json)
+      print(JSON.stringify({ errors: [{ code: error.code, message: error.message }], findings: [], budget: null }));
+    else print(`error    ${error.code}: ${error.message}`);
+    process.exitCode = exitCodes.badInput;
+  }
+}
+
+async function show(nameOrFile: string, { role, detail, json }: PolicyFlags): Promise<void> {
+  const policy = atDetail(await policyNamed(nameOrFile), detail);
+  const instruction = buildInstruction({ policy, role, turns: [] });
+  const { prefix, suffix } = instruction;
+  const hashes = { policy: await policyHash(policy), instruction: await instructionHash(instruction) };
+  if (json) {
+    print(JSON.stringify({ prefix, suffix, hashes }));
+    return;
+  }
+  print(`── before the conversation: kept between checks ──\n${prefix}`);
+  print('── the conversation: "User: ...", a blank line, "Agent: ..." ──');
+  print(`── after it ──${suffix}\n── end ──`);
+  print(`instruction ${hashes.instruction}\npolicy      ${hashes.policy}`);
+}
+
+const print = (line: string) => process.stdout.write(`${line}\n`);
