@@ -12,3 +12,6 @@ export class ConversationError extends LlamaGuardError<
 
 /** Options that make no sense, alone or together. */
 export class OptionError extends LlamaGuardError<'option-invalid'> {}
+
+/** Labels, scores or samples that nothing can be measured on. */
+export class EvaluationError extends LlamaGuardError<'label-invalid' | 'score-invalid'> {}
