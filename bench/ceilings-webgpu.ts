@@ -1,0 +1,116 @@
+import { createGpu } from '../engine/node/open-webgpu.ts';
+import { BufferUsage } from '../engine/webgpu/memory.ts';
+import { weightDTypes } from '../kernels/contract.ts';
+import {
+  type AnyVariant,
+  type DeviceTraits,
+  type Extent,
+  LINEAR_BUILTINS,
+  LINEAR_INDEX,
+  linearGrid,
+  webgpuVariant,
+} from '../kernels/webgpu.ts';
+import { type ArithmeticLoop, copying, type LimitKernels, multiplyAdd, reading } from './ceilings.ts';
+import { measure } from './measure.ts';
+import type { Ceilings } from './schema.ts';
+
+/** Few workgroups that stride through the buffer: some software adapters spend a microsecond on each. */
+const strided = {
+  name: 'strided',
+  workgroupSize: [256, 1, 1] as const,
+  workgroups: (): Extent => [1024, 1, 1],
+};
+const STRIDES = `var i = ${LINEAR_INDEX}; i < params.elements / 4u; i += groups.x * WORKGROUP_SIZE.x`;
+
+const copyKernel = webgpuVariant(copying, {
+  ...strided,
+  vectors: ['x', 'out'],
+  body: /* wgsl */ `
+@compute @workgroup_size(WORKGROUP_SIZE.x)
+fn main(${LINEAR_BUILTINS}) {
+  for (${STRIDES}) { out[i] = x[i]; }
+}`,
+});
+
+const readKernel = webgpuVariant(reading, {
+  ...strided,
+  vectors: ['x'],
+  body: /* wgsl */ `
+@compute @workgroup_size(WORKGROUP_SIZE.x)
+fn main(${LINEAR_BUILTINS}) {
+  var sums = vec4<f32>();
+  for (${STRIDES}) { sums += x[i]; }
+  if (dot(sums, vec4<f32>(1.0)) > params.bound) { out[0] = sums.x; }
+}`,
+});
+
+/** Multiply-adds on independent chains of four lanes each. */
+const vectorLoop = (component: 'f32' | 'f16', chains: number): ArithmeticLoop<AnyVariant> => {
+  const x = Array.from({ length: chains }, (_, chain) => `x${chain}`);
+  const variant = webgpuVariant(multiplyAdd, {
+    name: `${component} on ${chains} chains`,
+    needs: component === 'f16' ? ['shader-f16'] : [],
+    workgroupSize: [64, 1, 1],
+    workgroups: ({ invocations }) => linearGrid(invocations, 64),
+    body: /* wgsl */ `
+alias Lanes = vec4<${component}>;
+
+@compute @workgroup_size(WORKGROUP_SIZE.x)
+fn main(${LINEAR_BUILTINS}) {
+  let i = ${LINEAR_INDEX};
+  if (i >= params.invocations) { return; }
+  let factor = Lanes(${component}(params.factor));
+  let addend = Lanes(${component}(params.addend));
+  ${x.map((name, chain) => `var ${name} = Lanes(${component}(i & 63u) + ${component}(${chain}));`).join('\n  ')}
+  for (var round = 0u; round < params.rounds; round++) {
+    ${x.map((name) => `${name} = fma(${name}, factor, addend);`).join('\n    ')}
+  }
+  let sum = ${x.join(' + ')};
+  out[i] = f32(sum.x + sum.y + sum.z + sum.w);
+}`,
+  });
+  // What is narrower than f32 can be multiplied as f16.
+  const dtypes = component === 'f32' ? weightDTypes : weightDTypes.filter((dtype) => dtype !== 'f32');
+  return { name: component, dtypes, variant, flopsPerRound: 2 * 4 * chains };
+};
+
+/** The kernels that find the limits of a WebGPU device. */
+export function webGpuLimits({ features }: DeviceTraits): LimitKernels<AnyVariant> {
+  // Few chains do not hide the latency of a GPU, many do not fit in the registers of a processor.
+  const loops = [2, 4, 8].flatMap((chains) => [vectorLoop('f32', chains), vectorLoop('f16', chains)]);
+  return {
+    copying: copyKernel,
+    reading: readKernel,
+    arithmetic: loops.filter(({ variant }) => variant.needs.every((feature) => features.has(feature))),
+    invocations: 2 ** 19,
+    rounds: 128,
+  };
+}
+
+const copiedBytes = 256 * 2 ** 20;
+
+/** Copies between buffers, on a device of its own: the engine has no use for them. */
+export async function bufferCopies(): Promise<Ceilings['bandwidth']> {
+  const gpu = await createGpu();
+  const adapter = (await gpu.requestAdapter({ powerPreference: 'high-performance' }))!;
+  const device = await adapter.requestDevice();
+  try {
+    const size = Math.min(copiedBytes, device.limits.maxBufferSize);
+    const usage = BufferUsage.copySource | BufferUsage.copyDestination;
+    const [source, target] = ['source', 'target'].map((label) => device.createBuffer({ label, size, usage }));
+    const copies = 4;
+    const { median } = await measure(
+      async () => {
+        const encoder = device.createCommandEncoder();
+        for (let i = 0; i < copies; i++) encoder.copyBufferToBuffer(source!, 0, target!, 0, size);
+        device.queue.submit([encoder.finish()]);
+        await device.queue.onSubmittedWorkDone();
+      },
+      { minimumMs: 200 },
+    );
+    return [{ name: 'copying, between buffers', gigabytesPerSecond: (2 * size * copies) / median / 1e6 }];
+  } finally {
+    device.destroy();
+    await device.lost;
+  }
+}
