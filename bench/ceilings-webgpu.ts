@@ -5,9 +5,11 @@ import {
   type AnyVariant,
   type DeviceTraits,
   type Extent,
+  f16Matrices,
   LINEAR_BUILTINS,
   LINEAR_INDEX,
   linearGrid,
+  type SubgroupMatrixConfig,
   webgpuVariant,
 } from '../kernels/webgpu.ts';
 import { type ArithmeticLoop, copying, type LimitKernels, multiplyAdd, reading } from './ceilings.ts';
@@ -44,6 +46,9 @@ fn main(${LINEAR_BUILTINS}) {
 }`,
 });
 
+/** What is narrower than f32 can be multiplied as f16. */
+const narrow = weightDTypes.filter((dtype) => dtype !== 'f32');
+
 /** Multiply-adds on independent chains of four lanes each. */
 const vectorLoop = (component: 'f32' | 'f16', chains: number): ArithmeticLoop<AnyVariant> => {
   const x = Array.from({ length: chains }, (_, chain) => `x${chain}`);
@@ -69,15 +74,80 @@ fn main(${LINEAR_BUILTINS}) {
   out[i] = f32(sum.x + sum.y + sum.z + sum.w);
 }`,
   });
-  // What is narrower than f32 can be multiplied as f16.
-  const dtypes = component === 'f32' ? weightDTypes : weightDTypes.filter((dtype) => dtype !== 'f32');
-  return { name: component, dtypes, variant, flopsPerRound: 2 * 4 * chains };
+  return {
+    name: component,
+    dtypes: component === 'f32' ? weightDTypes : narrow,
+    variant,
+    flopsPerRound: 2 * 4 * chains,
+  };
+};
+
+const subgroups = 4;
+
+/** Products of f16 matrices that a subgroup computes as one, added up in f32: chains of one right and many left operands. */
+const matrixLoop = (
+  { maxSubgroupSize }: DeviceTraits,
+  { M, N, K }: SubgroupMatrixConfig,
+  chains: number,
+): ArithmeticLoop<AnyVariant> => {
+  const invocations = subgroups * maxSubgroupSize;
+  const each = (line: (chain: number) => string) => Array.from({ length: chains }, (_, c) => line(c)).join('\n  ');
+  const variant = webgpuVariant(multiplyAdd, {
+    name: `subgroup-matrix-${M}x${N}x${K} on ${chains} chains`,
+    needs: ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'],
+    constants: { M, N, K, CHAINS: chains, SUBGROUPS: subgroups },
+    workgroupSize: [invocations, 1, 1],
+    workgroups: ({ invocations: all }) => linearGrid(all, invocations),
+    body: /* wgsl */ `
+alias Left = subgroup_matrix_left<f16, K, M>;
+alias Right = subgroup_matrix_right<f16, N, K>;
+alias Result = subgroup_matrix_result<f32, N, M>;
+
+const OPERANDS = (CHAINS * M + N) * K;
+
+var<workgroup> operands: array<f16, OPERANDS>;
+var<workgroup> results: array<f32, SUBGROUPS * M * N>;
+
+@compute @workgroup_size(WORKGROUP_SIZE.x)
+fn main(${LINEAR_BUILTINS}, @builtin(subgroup_id) subgroup: u32) {
+  // No two left operands are equal, so that no two chains are.
+  for (var at = lane; at < OPERANDS; at += WORKGROUP_SIZE.x) {
+    operands[at] = f16(params.factor) / f16(at + 1u);
+  }
+  workgroupBarrier();
+  let right = subgroupMatrixLoad<Right, col_major>(&operands, CHAINS * M * K, K);
+  ${each((c) => `let left${c} = subgroupMatrixLoad<Left, row_major>(&operands, ${c}u * M * K, K);`)}
+  ${each((c) => `var sum${c} = Result();`)}
+  for (var round = 0u; round < params.rounds; round++) {
+    ${each((c) => `sum${c} = subgroupMatrixMultiplyAccumulate(left${c}, right, sum${c});`)}
+  }
+  let place = subgroup % SUBGROUPS * M * N;
+  var sum = params.addend;
+  ${each(
+    (c) => `subgroupMatrixStore<row_major>(&results, place, sum${c}, N);
+  workgroupBarrier();
+  sum += results[lane % (SUBGROUPS * M * N)];
+  workgroupBarrier();`,
+  )}
+  let i = ${LINEAR_INDEX};
+  if (i < params.invocations) { out[i] = sum; }
+}`,
+  });
+  // Where subgroups are smaller than the largest there are more of them, which do more than is counted here.
+  const flopsPerRound = (2 * M * N * K * chains) / maxSubgroupSize;
+  return { name: 'f16 in subgroup matrices', dtypes: narrow, variant, flopsPerRound };
 };
 
 /** The kernels that find the limits of a WebGPU device. */
-export function webGpuLimits({ features }: DeviceTraits): LimitKernels<AnyVariant> {
+export function webGpuLimits(traits: DeviceTraits): LimitKernels<AnyVariant> {
+  const { features, subgroupMatrixConfigs } = traits;
   // Few chains do not hide the latency of a GPU, many do not fit in the registers of a processor.
-  const loops = [2, 4, 8].flatMap((chains) => [vectorLoop('f32', chains), vectorLoop('f16', chains)]);
+  const loops = [
+    ...[2, 4, 8].flatMap((chains) => [vectorLoop('f32', chains), vectorLoop('f16', chains)]),
+    ...f16Matrices(subgroupMatrixConfigs).flatMap((config) =>
+      [4, 8].map((chains) => matrixLoop(traits, config, chains)),
+    ),
+  ];
   return {
     copying: copyKernel,
     reading: readKernel,
