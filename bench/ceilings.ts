@@ -1,148 +1,111 @@
-import { createGpu } from '../engine/node/open-webgpu.ts';
-import type { WebGpuBackend } from '../engine/webgpu/backend.ts';
-import { BufferUsage } from '../engine/webgpu/memory.ts';
-import { f32, operation, read, u32, write } from '../kernels/contract.ts';
-import { type AnyVariant, LINEAR_BUILTINS, LINEAR_INDEX, linearGrid, webgpuVariant } from '../kernels/webgpu.ts';
-import { measure, measureDispatches } from './measure.ts';
+import { type DType, f32, operation, read, u32, write } from '../kernels/contract.ts';
+import { measureDispatches } from './measure.ts';
 import type { Ceilings } from './schema.ts';
+import type { Kernel, Subject } from './subject.ts';
 
 /** Far beyond the last-level cache of any device known, where its bindings allow. */
-const copiedBytes = 256 * 2 ** 20;
+const passedBytes = 256 * 2 ** 20;
 
-const copy = operation({
-  name: 'copy',
+/** A limit has no cases: nothing of it is verified, and nothing serves but to find it. */
+const limit = { flops: () => 0, cases: [], benchmarks: [], tolerance: 0 } as const;
+
+export const copying = operation({
+  ...limit,
+  name: 'copying',
   formula: 'out[i] = x[i]',
   tensors: { x: read('f32', 'elements'), out: write('f32', 'elements') },
   scalars: {},
-  flops: () => 0,
-  cases: [],
-  benchmarks: [],
-  tolerance: 0,
 });
 
-/** Few workgroups that stride through the buffer: some software adapters spend a microsecond on each. */
-const copyKernel = webgpuVariant(copy, {
-  name: 'strided',
-  vectors: ['x', 'out'],
-  workgroupSize: [256, 1, 1],
-  workgroups: () => [1024, 1, 1],
-  body: /* wgsl */ `
-@compute @workgroup_size(WORKGROUP_SIZE.x)
-fn main(${LINEAR_BUILTINS}) {
-  for (var i = ${LINEAR_INDEX}; i < params.elements / 4u; i += groups.x * WORKGROUP_SIZE.x) { out[i] = x[i]; }
-}`,
+/** Kernels that mostly read, as those of one row do, are faster than a copy: a written line of a cache is read first. */
+export const reading = operation({
+  ...limit,
+  name: 'reading',
+  formula: 'out[0] = a sum over x, if it is larger than bound; none is, but compilers cannot know',
+  tensors: { x: read('f32', 'elements'), out: write('f32', 1) },
+  scalars: { bound: f32() },
 });
 
-const multiplyAdd = operation({
+export const multiplyAdd = operation({
+  ...limit,
   name: 'multiply-add',
   formula: 'x = x * factor + addend, again and again',
   tensors: { out: write('f32', 'invocations') },
   // The bound is a parameter, so that compilers neither unroll nor fold the loop.
   scalars: { rounds: u32(), factor: f32(), addend: f32() },
-  flops: () => 0,
-  cases: [],
-  benchmarks: [],
-  tolerance: 0,
 });
 
-/** Multiply-adds on independent chains of four lanes each. */
-const vectorLoop = (component: 'f32' | 'f16', chains: number): ArithmeticLoop => {
-  const x = Array.from({ length: chains }, (_, chain) => `x${chain}`);
-  const variant = webgpuVariant(multiplyAdd, {
-    name: component,
-    needs: component === 'f16' ? ['shader-f16'] : [],
-    workgroupSize: [64, 1, 1],
-    workgroups: ({ invocations }) => linearGrid(invocations, 64),
-    body: /* wgsl */ `
-alias Lanes = vec4<${component}>;
-
-@compute @workgroup_size(WORKGROUP_SIZE.x)
-fn main(${LINEAR_BUILTINS}) {
-  let i = ${LINEAR_INDEX};
-  if (i >= params.invocations) { return; }
-  let factor = Lanes(${component}(params.factor));
-  let addend = Lanes(${component}(params.addend));
-  ${x.map((name, chain) => `var ${name} = Lanes(${component}(i & 63u) + ${component}(${chain}));`).join('\n  ')}
-  for (var round = 0u; round < params.rounds; round++) {
-    ${x.map((name) => `${name} = fma(${name}, factor, addend);`).join('\n    ')}
-  }
-  let sum = ${x.join(' + ')};
-  out[i] = f32(sum.x + sum.y + sum.z + sum.w);
-}`,
-  });
-  return { variant, flopsPerRound: 2 * 4 * chains };
-};
-
-/** A loop of nothing but arithmetic, and how many operations an invocation does in a round of it. */
-interface ArithmeticLoop {
-  readonly variant: AnyVariant;
+/** A loop of nothing but arithmetic, on chains that do not wait for each other. */
+export interface ArithmeticLoop<K extends Kernel> {
+  /** What is multiplied; of several loops of one name the best counts. */
+  readonly name: string;
+  /** What may be multiplied so: the dtypes of a kernel's tensors, of which one is enough. */
+  readonly dtypes: readonly DType[];
+  readonly variant: K;
+  /** Operations of an invocation in a round. */
   readonly flopsPerRound: number;
 }
 
-/** Another kind of arithmetic that a device may have is a line here; the best of each name counts. */
-const arithmeticLoops: readonly ArithmeticLoop[] = [
-  // Few chains do not hide the latency of a GPU, many do not fit in the registers of a processor.
-  ...[2, 4, 8].map((chains) => vectorLoop('f32', chains)),
-  ...[2, 4, 8].map((chains) => vectorLoop('f16', chains)),
-];
+/** The kernels that find a device's limits. */
+export interface LimitKernels<K extends Kernel> {
+  readonly copying: K;
+  readonly reading: K;
+  /** Another kind of arithmetic that a device may have is an entry here. */
+  readonly arithmetic: readonly ArithmeticLoop<K>[];
+  readonly invocations: number;
+  readonly rounds: number;
+}
 
-const invocations = 2 ** 19;
-const rounds = 128;
-
-/** Measures what no kernel can beat on this device. */
-export async function measureCeilings(device: WebGpuBackend): Promise<Ceilings> {
+/** Measures what no kernel can beat on a device. */
+export async function measureCeilings<K extends Kernel>(subject: Subject<K>): Promise<Ceilings> {
   return {
-    bandwidth: { kernel: await kernelCopyBandwidth(device), buffer: await bufferCopyBandwidth() },
-    arithmetic: await arithmeticPeaks(device),
+    bandwidth: [...(await kernelBandwidths(subject)), ...((await subject.copies?.()) ?? [])],
+    arithmetic: await arithmeticPeaks(subject),
   };
 }
 
-async function kernelCopyBandwidth(device: WebGpuBackend): Promise<number> {
-  const elements = Math.min(copiedBytes, device.largestBinding) / 16;
-  using x = device.allocate('copied', 'f32', [4 * elements]);
-  using out = device.allocate('copy', 'f32', [4 * elements]);
-  const { median } = await measureDispatches(device, () => device.runVariant(copyKernel, { x, out }), {
-    minimumMs: 200,
-  });
-  return (2 * 16 * elements) / median / 1e6;
+const effort = { minimumMs: 200 } as const;
+
+async function kernelBandwidths<K extends Kernel>({
+  backend,
+  limits,
+  largestTensor,
+}: Subject<K>): Promise<Ceilings['bandwidth']> {
+  // A power of two, which every kernel can share out evenly.
+  const elements = 2 ** Math.floor(Math.log2(Math.min(passedBytes, largestTensor) / 4));
+  using x = backend.allocate('passed', 'f32', [elements]);
+  using copy = backend.allocate('copy', 'f32', [elements]);
+  using sum = backend.allocate('sum', 'f32', [1]);
+  // Memory that nobody ever wrote is one page, seen everywhere.
+  backend.runVariant(limits.copying, { x: copy, out: x });
+  const { median: copyMs } = await measureDispatches(
+    backend,
+    () => backend.runVariant(limits.copying, { x, out: copy }),
+    effort,
+  );
+  const { median: readMs } = await measureDispatches(
+    backend,
+    () => backend.runVariant(limits.reading, { x, out: sum }, { bound: 1 }),
+    effort,
+  );
+  await backend.finish();
+  return [
+    { name: 'copying, by a kernel', gigabytesPerSecond: (2 * 4 * elements) / copyMs / 1e6 },
+    { name: 'reading, by a kernel', gigabytesPerSecond: (4 * elements) / readMs / 1e6 },
+  ];
 }
 
-/** On a device of its own: the engine has no use for copies between buffers. */
-async function bufferCopyBandwidth(): Promise<number> {
-  const gpu = await createGpu();
-  const adapter = (await gpu.requestAdapter({ powerPreference: 'high-performance' }))!;
-  const device = await adapter.requestDevice();
-  try {
-    const size = Math.min(copiedBytes, device.limits.maxBufferSize);
-    const usage = BufferUsage.copySource | BufferUsage.copyDestination;
-    const [source, target] = ['source', 'target'].map((label) => device.createBuffer({ label, size, usage }));
-    const copies = 4;
-    const { median } = await measure(
-      async () => {
-        const encoder = device.createCommandEncoder();
-        for (let i = 0; i < copies; i++) encoder.copyBufferToBuffer(source!, 0, target!, 0, size);
-        device.queue.submit([encoder.finish()]);
-        await device.queue.onSubmittedWorkDone();
-      },
-      { minimumMs: 200 },
-    );
-    return (2 * size * copies) / median / 1e6;
-  } finally {
-    device.destroy();
-    await device.lost;
-  }
-}
-
-async function arithmeticPeaks(device: WebGpuBackend): Promise<Ceilings['arithmetic']> {
-  using out = device.allocate('sums', 'f32', [invocations]);
-  const peaks = new Map<string, number>();
-  for (const { variant, flopsPerRound } of arithmeticLoops) {
-    if (!variant.needs.every((feature) => device.traits.features.has(feature))) continue;
+async function arithmeticPeaks<K extends Kernel>({ backend, limits }: Subject<K>): Promise<Ceilings['arithmetic']> {
+  const { arithmetic, invocations, rounds } = limits;
+  using out = backend.allocate('sums', 'f32', [invocations]);
+  const peaks = new Map<string, Ceilings['arithmetic'][number]>();
+  for (const { name, dtypes, variant, flopsPerRound } of arithmetic) {
     // The chains tend to a limit of 1, in range of f16.
-    const run = () => device.runVariant(variant, { out }, { rounds, factor: 0.5, addend: 0.5 });
-    const { median } = await measureDispatches(device, run, { minimumMs: 200 });
+    const run = () => backend.runVariant(variant, { out }, { rounds, factor: 0.5, addend: 0.5 });
+    const { median } = await measureDispatches(backend, run, effort);
     const gflops = (invocations * rounds * flopsPerRound) / median / 1e6;
-    peaks.set(variant.name, Math.max(gflops, peaks.get(variant.name) ?? 0));
+    peaks.set(name, { name, dtypes: [...dtypes], gflops: Math.max(gflops, peaks.get(name)?.gflops ?? 0) });
   }
-  return Array.from(peaks, ([name, gflops]) => ({ name, gflops }));
+  await backend.finish();
+  return [...peaks.values()];
 }

@@ -1,5 +1,5 @@
 import type { Table } from '../guard/report/table.ts';
-import type { Result, Timing } from './schema.ts';
+import type { ComputedOn, Result, Timing } from './schema.ts';
 import { figure } from './tables.ts';
 
 /** A time of a result under a name that is the same in every result. */
@@ -9,17 +9,23 @@ export interface NamedTiming {
   readonly timing: Timing;
 }
 
+/** A device in words that are the same in every result; other threads make another place. */
+const placeOf = ({ device, threads }: Pick<ComputedOn, 'device' | 'threads'>): string =>
+  threads === undefined ? device : `${device}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`;
+
 /** Every time of a result. */
-export function timingsOf({ kernels, guard = [], models = [] }: Result): NamedTiming[] {
+export function timingsOf({ kernels = [], guard = [], models = [] }: Result): NamedTiming[] {
   const requests = (count: number) => `${count} ${count === 1 ? 'request' : 'requests'}`;
   return [
-    ...(kernels?.rows ?? []).map((row) => ({
-      group: 'Kernels',
-      name: `${row.operation}/${row.variant}, ${row.label}, ${row.dtypes}`,
-      timing: row,
-    })),
+    ...kernels.flatMap(({ rows, ...on }) =>
+      rows.map((row) => ({
+        group: `Kernels on ${placeOf(on)}`,
+        name: `${row.operation}/${row.variant}, ${row.label}, ${row.dtypes}`,
+        timing: row,
+      })),
+    ),
     ...guard.flatMap((result) => {
-      const group = `Guard: ${result.model} on ${result.device}, ${result.dtype}`;
+      const group = `Guard: ${result.model} on ${placeOf(result)}, ${result.dtype}`;
       const { firstCheck, runs } = result.coldStart;
       const scenario = (row: { categories: number; messageTokens: number }) =>
         `${row.categories} categories, a message of ${row.messageTokens} tokens`;
@@ -32,7 +38,7 @@ export function timingsOf({ kernels, guard = [], models = [] }: Result): NamedTi
     }),
     ...models.flatMap((result) =>
       result.passes.map((pass) => ({
-        group: `Model: ${result.config} on ${result.device}, ${result.dtype}`,
+        group: `Model: ${result.config} on ${placeOf(result)}, ${result.dtype}`,
         name: `${pass.kind}, ${pass.sequences} x ${pass.newTokens} tokens after ${pass.prefixTokens}`,
         timing: pass,
       })),

@@ -1,8 +1,9 @@
 import { execFileSync } from 'node:child_process';
 import { cpus } from 'node:os';
+import type { DeviceDescription } from '../engine/index.ts';
 import { createGpu, dawnToggles } from '../engine/node/open-webgpu.ts';
 import { describeAdapter } from '../engine/webgpu/open.ts';
-import type { Environment } from './schema.ts';
+import type { ComputedOn, Environment } from './schema.ts';
 
 /** Where and of what figures were taken. */
 export async function describeEnvironment(): Promise<Environment> {
@@ -15,6 +16,13 @@ export async function describeEnvironment(): Promise<Environment> {
     adapter: await adapterInfo(),
   };
 }
+
+/** Where something was computed, out of what a device says of itself. */
+export const computedOn = ({ kind, name, threads }: DeviceDescription): ComputedOn => ({
+  device: kind,
+  name,
+  ...(kind === 'cpu' && threads !== undefined ? { threads } : {}),
+});
 
 /** The adapter that the engine would open; null where there is none. */
 async function adapterInfo(): Promise<Environment['adapter']> {

@@ -2,12 +2,12 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { Guard } from '../guard/index.ts';
+import { computedOn } from './environment.ts';
+import { watchEventLoop } from './event-loop.ts';
 import { batchSizes, categoryCounts, messageLengths, messageOf, policyOf } from './guard-scenarios.ts';
 import { measure, summarise } from './measure.ts';
-import type { Flags, TimeFlags } from './measurement.ts';
-import type { GuardResult, Sections, Timing } from './schema.ts';
-
-type DeviceKind = GuardResult['device'];
+import { devicesOf, type Flags, type ThreadFlags, type TimeFlags } from './measurement.ts';
+import type { ComputedOn, DeviceKind, GuardResult, Sections, Target, Timing } from './schema.ts';
 
 /** What stands for an ordinary request: the default policy and a message of this many tokens. */
 const ordinary = { categories: 6, messageTokens: 30 } as const;
@@ -16,15 +16,23 @@ const batchMs = { normal: 6000, quick: 1500 };
 /** A cached check should be this share of (prompt tokens / new tokens) faster, or more. */
 const cachedShare = 0.6;
 const batchTarget = { size: 32, gain: 1.3 };
+/** Milliseconds that an ordinary cached check, and everything up to the first verdict, may take on the processor. */
+const cpuTargets = { check: 12, firstVerdict: 1000 } as const;
+/** Milliseconds that the event loop may stand still, on any device. */
+const longestStandstill = 5;
+/** Checks during which the event loop is watched. */
+const watchedChecks = { normal: 30, quick: 5 } as const;
+
+type GuardFlags = Flags & TimeFlags & ThreadFlags;
 
 /** The embedded model end to end, on each device in turn. */
-export async function run({ device, quick, seconds, hasAdapter, progress }: Flags & TimeFlags): Promise<Sections> {
-  const all: readonly DeviceKind[] = hasAdapter ? ['webgpu', 'cpu'] : ['cpu'];
-  const kinds = device === 'auto' ? all : [device];
+export async function run({ quick, seconds, threads, progress, ...flags }: GuardFlags): Promise<Sections> {
+  const kinds = devicesOf(flags);
   const results: GuardResult[] = [];
   for (const kind of kinds) {
     const deadline = performance.now() + (1000 * seconds) / kinds.length;
-    results.push(await benchDevice(kind, { quick, deadline, progress: (what) => progress(`${kind}: ${what}`) }));
+    const course = { quick, deadline, threads, progress: (what: string) => progress(`${kind}: ${what}`) };
+    results.push(await benchDevice(kind, course));
   }
   return { guard: results };
 }
@@ -33,26 +41,33 @@ interface Course {
   readonly quick: boolean;
   /** On the clock of `performance.now`; nothing more is begun after it. */
   readonly deadline: number;
+  /** Of the processor; undefined for as many as the cores that may be used. */
+  readonly threads: number | undefined;
   readonly progress: (what: string) => void;
 }
 
 async function benchDevice(kind: DeviceKind, course: Course): Promise<GuardResult> {
-  const { quick, deadline, progress } = course;
+  const { quick, deadline, threads, progress } = course;
   progress('cold start');
-  const coldStart = await measureColdStart(kind, quick ? 1 : 3);
+  const coldStart = await measureColdStart(kind, threads, quick ? 1 : 3);
   const checks: GuardResult['checks'] = [];
   const uncached: GuardResult['uncached'] = [];
-  let about: Pick<GuardResult, 'name' | 'model' | 'dtype'> | undefined;
+  let about: (ComputedOn & Pick<GuardResult, 'model' | 'dtype'>) | undefined;
   let batches: BatchResults = { batches: [], singles: undefined };
+  let eventLoop = { longest: 0, checks: 0 };
   const notes: string[] = [];
   const effort = quick ? { minimumMs: 0, minimumRuns: 2 } : { minimumMs: 300, minimumRuns: 5, enoughMs: 1000 };
   for (const categories of ordinaryFirst(categoryCounts, ordinary.categories)) {
     const isOrdinary = categories === ordinary.categories;
     // A guard each, so that nothing but this policy is in its cache.
-    await using guard = await Guard.load(undefined, { device: kind, policy: policyOf(categories) });
+    await using guard = await Guard.load(undefined, {
+      device: kind,
+      policy: policyOf(categories),
+      ...(threads === undefined ? {} : { threads }),
+    });
     // The first forward pass compiles kernels.
     await checkUncached(guard, messageOf(guard, ordinary.messageTokens));
-    about ??= { name: guard.llama.device.name, model: guard.model, dtype: guard.llama.dtype };
+    about ??= { ...computedOn(guard.llama.device), model: guard.model, dtype: guard.llama.dtype };
     for (const messageTokens of ordinaryFirst(messageLengths, ordinary.messageTokens)) {
       // Every policy with the ordinary message, every message under the ordinary policy.
       if (!isOrdinary && messageTokens !== ordinary.messageTokens) continue;
@@ -72,19 +87,20 @@ async function benchDevice(kind: DeviceKind, course: Course): Promise<GuardResul
       const scenario = { categories, messageTokens, promptTokens: tokens.prompt };
       uncached.push({ ...scenario, ...whole });
       checks.push({ ...scenario, newTokens: tokens.prompt - tokens.cached, ...timing });
-      const bothOrdinary = isOrdinary && messageTokens === ordinary.messageTokens;
-      if (bothOrdinary) batches = await measureBatches(guard, course, notes);
+      if (isOrdinary && messageTokens === ordinary.messageTokens) {
+        eventLoop = await measureEventLoop(guard, watchedChecks[quick ? 'quick' : 'normal']);
+        batches = await measureBatches(guard, course, notes);
+      }
     }
   }
-  const ratios = ratiosOf(checks, uncached, batches);
   return {
-    device: kind,
     ...about!,
     coldStart,
     checks: checks.sort(bySize),
     uncached: uncached.sort(bySize),
     batches: batches.batches,
-    ratios,
+    eventLoop,
+    targets: targetsOf({ kind, coldStart, checks, uncached, eventLoop }, batches),
     notes,
   };
 }
@@ -98,11 +114,16 @@ const ordinaryFirst = <N extends number>(all: readonly N[], first: N): N[] => [
 type Scenario = { readonly categories: number; readonly messageTokens: number };
 const bySize = (a: Scenario, b: Scenario) => a.categories - b.categories || a.messageTokens - b.messageTokens;
 
-async function measureColdStart(kind: DeviceKind, runs: number): Promise<GuardResult['coldStart']> {
+async function measureColdStart(
+  kind: DeviceKind,
+  threads: number | undefined,
+  runs: number,
+): Promise<GuardResult['coldStart']> {
   const script = fileURLToPath(new URL('./cold-start.ts', import.meta.url));
   const all: Omit<GuardResult['coldStart'], 'runs'>[] = [];
   for (let i = 0; i < runs; i++) {
-    const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', script, kind]);
+    const given = threads === undefined ? [kind] : [kind, `${threads}`];
+    const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', script, ...given]);
     all.push(JSON.parse(stdout));
   }
   const median = (step: keyof (typeof all)[number]) => summarise(all.map((steps) => steps[step])).median;
@@ -122,6 +143,18 @@ async function checkUncached(guard: Guard, message: string): Promise<void> {
   const ids = [tokenizer.bosId, ...tokenizer.encode(guard.instruction(message).text)];
   using context = llama.createContext();
   await llama.logProbabilities([{ context, ids, wanted: [ids.length - 1] }], [0, 1]);
+}
+
+/** The longest time that the event loop stood still in some ordinary cached checks, one after another. */
+async function measureEventLoop(guard: Guard, checks: number): Promise<GuardResult['eventLoop']> {
+  let longest = 0;
+  for (let i = 0; i < checks; i++) {
+    const message = messageOf(guard, ordinary.messageTokens, 500_000 + i);
+    const stop = watchEventLoop();
+    await guard.check(message);
+    longest = Math.max(longest, stop());
+  }
+  return { longest, checks };
 }
 
 interface BatchResults {
@@ -176,30 +209,39 @@ async function measureBatches(
   return { batches, singles };
 }
 
-function ratiosOf(
-  checks: GuardResult['checks'],
-  uncached: GuardResult['uncached'],
+interface Measured extends Pick<GuardResult, 'coldStart' | 'checks' | 'uncached' | 'eventLoop'> {
+  readonly kind: DeviceKind;
+}
+
+function targetsOf(
+  { kind, coldStart, checks, uncached, eventLoop }: Measured,
   { batches, singles }: BatchResults,
-): GuardResult['ratios'] {
+): Target[] {
   const isOrdinary = (at: Scenario) =>
     at.categories === ordinary.categories && at.messageTokens === ordinary.messageTokens;
   const check = checks.find(isOrdinary)!;
   const whole = uncached.find(isOrdinary)!;
   const batch = batches.find(({ size }) => size === batchTarget.size);
-  return [
-    {
-      name: `a cached check of a ${ordinary.messageTokens}-token message against an uncached one (${check.promptTokens} tokens, ${check.newTokens} new)`,
-      value: whole.median / check.median,
-      target: (check.promptTokens / check.newTokens) * cachedShare,
-    },
-    ...(batch && singles
-      ? [
-          {
-            name: `throughput of a batch of ${batchTarget.size} against ${batchTarget.size} single checks`,
-            value: singles.median / batch.median,
-            target: batchTarget.gain,
-          },
-        ]
-      : []),
-  ];
+  const targets: Target[] = [];
+  const add = (name: string, value: number, bound: Target['bound'], target: number) =>
+    targets.push({ name, value, bound, target });
+  const { promptTokens, newTokens } = check;
+  const cachedCheck = `a cached check of a ${ordinary.messageTokens}-token message`;
+  const gain = `${cachedCheck}, times as fast as an uncached one (${promptTokens} tokens, ${newTokens} new)`;
+  add(gain, whole.median / check.median, 'at least', (promptTokens / newTokens) * cachedShare);
+  if (batch && singles) {
+    const throughput = `a batch of ${batchTarget.size}, times as fast as ${batchTarget.size} single checks`;
+    add(throughput, singles.median / batch.median, 'at least', batchTarget.gain);
+  }
+  if (kind === 'cpu') {
+    add(`${cachedCheck}, ms`, check.median, 'at most', cpuTargets.check);
+    add(
+      'from the start of the process to the first verdict, ms',
+      coldStart.firstCheck,
+      'at most',
+      cpuTargets.firstVerdict,
+    );
+  }
+  add('the event loop at a standstill in a check, ms', eventLoop.longest, 'at most', longestStandstill);
+  return targets;
 }

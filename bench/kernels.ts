@@ -1,6 +1,4 @@
-import { openWebGpu } from '../engine/node/open-webgpu.ts';
-import type { WebGpuBackend } from '../engine/webgpu/backend.ts';
-import type { DeviceTensor } from '../engine/webgpu/tensor.ts';
+import type { RawTensor } from '../engine/backend.ts';
 import {
   bytesMoved,
   isQuantised,
@@ -12,134 +10,155 @@ import {
 import { type Discovered, discover } from '../kernels/discover.node.ts';
 import { seededRandom } from '../kernels/random.ts';
 import { dtypeCombinations, guardElements, prepare, type Trial, verify } from '../kernels/verification.ts';
-import { type AnyVariant, availableVariants } from '../kernels/webgpu.ts';
 import { measureCeilings } from './ceilings.ts';
+import { computedOn } from './environment.ts';
+import { kernelTargets, targetSize } from './kernel-targets.ts';
 import { measureDispatches } from './measure.ts';
-import type { Flags, TimeFlags } from './measurement.ts';
+import { devicesOf, type Flags, type ThreadFlags, type TimeFlags } from './measurement.ts';
 import { attainable, leastMilliseconds, roofOf } from './roofline.ts';
 import { chooseSample, onlySample, sampledReference } from './sample.ts';
-import type { Ceilings, KernelRow, Sections, SkippedKernel } from './schema.ts';
+import type { Ceilings, KernelRow, KernelsResult, Sections } from './schema.ts';
+import { type Kernel, openCpuSubject, openWebGpuSubject, type Subject } from './subject.ts';
 
 /** Inputs are rotated through this many bytes, as far as so many copies go, so that none are found in a cache. */
 const rotation = 128 * 2 ** 20;
-const mostCopies = 16;
+const mostCopies = 256;
 
 /**
  * A case is left out where even at a quarter of what the roofline allows a single dispatch would take longer than
  * this; it takes half a dozen to verify and time it.
  */
-const longestDispatchMs = { normal: 200, quick: 40 };
+const longestDispatchMs = { normal: 200, quick: 60 };
 const expectedShare = 0.25;
 
 type Key = Pick<KernelRow, 'operation' | 'variant' | 'label' | 'dtypes'>;
 type Example = Discovered['operation']['benchmarks'][number];
 
-export interface KernelFlags extends TimeFlags {
+export interface KernelFlags extends TimeFlags, ThreadFlags {
   readonly only?: string;
 }
 
+/** How far a device's measurement goes. */
+interface Course {
+  readonly only: string | undefined;
+  readonly quick: boolean;
+  readonly seconds: number;
+  readonly progress: (what: string) => void;
+}
+
 /** A benchmark size of an operation, in some dtypes. */
-interface Work {
+interface Work<K extends Kernel> {
   readonly found: Discovered;
   readonly example: Example;
   readonly dtypes: Trial['dtypes'];
-  readonly variants: readonly AnyVariant[];
+  readonly variants: readonly K[];
   /** Milliseconds of a dispatch. */
   readonly expected: number;
 }
 
-/** Every variant at every benchmark size: verified there, then timed. @throws Error where a result is wrong */
-export async function run({
-  device: kind,
-  hasAdapter,
-  only,
-  quick,
-  seconds,
-  progress,
-}: Flags & KernelFlags): Promise<Sections> {
-  if (kind === 'cpu' || !hasAdapter) return {};
-  await using device = await openWebGpu();
+/** Every variant at every benchmark size, on each device: verified there, then timed. @throws Error where a result is wrong */
+export async function run(flags: Flags & KernelFlags): Promise<Sections> {
+  const devices = devicesOf(flags);
+  const kernels: KernelsResult[] = [];
+  for (const device of devices) {
+    const course: Course = {
+      only: flags.only,
+      quick: flags.quick,
+      seconds: flags.seconds / devices.length,
+      progress: (what) => flags.progress(`${device}: ${what}`),
+    };
+    kernels.push(
+      device === 'webgpu'
+        ? await benchSubject(await openWebGpuSubject(), course)
+        : await benchSubject(openCpuSubject(flags.threads), course),
+    );
+  }
+  return { kernels };
+}
+
+async function benchSubject<K extends Kernel>(subject: Subject<K>, course: Course): Promise<KernelsResult> {
+  await using backend = subject.backend;
+  const { only, quick, seconds, progress } = course;
   progress('ceilings');
-  const ceilings = await measureCeilings(device);
-  const work = listWork(device, ceilings, await discover(), only);
-  const rows = new Map<Work, KernelRow[]>();
-  const skipped: SkippedKernel[] = [];
+  const ceilings = await measureCeilings(subject);
+  const work = listWork(subject, ceilings, await discover(), only);
+  const timed = new Map<Work<K>, KernelRow[]>();
+  const skipped: KernelsResult['skipped'] = [];
   const deadline = performance.now() + 1000 * seconds;
-  // Where time is short, it is the long ones that are left out.
-  for (const item of work.toSorted((a, b) => a.expected - b.expected)) {
+  // Where time is short, it is the long ones that are left out, but for what targets are about.
+  const rank = ({ example, expected }: Work<K>) =>
+    subject.backend.description.kind === 'cpu' && example.label === targetSize ? 0 : expected;
+  for (const item of work.toSorted((a, b) => rank(a) - rank(b))) {
     const { found, example, dtypes, variants } = item;
-    const key = (variant: AnyVariant): Key => ({
+    const key = (variant: K): Key => ({
       operation: found.operation.name,
       variant: variant.name,
       label: example.label,
-      dtypes: [...new Set(Object.values(dtypes))].filter((d) => d !== 'u32').join('/'),
+      dtypes: floatsOf(dtypes).join('/'),
     });
     const late = performance.now() > deadline ? `the ${seconds} s of --seconds are over` : undefined;
-    const reason = reasonToSkip(device, item, quick) ?? late;
+    const reason = reasonToSkip(subject, item, quick) ?? late;
     if (reason) {
       skipped.push(...variants.map((variant) => ({ ...key(variant), reason })));
       continue;
     }
-    await using bench = new CaseBench(device, found, example, dtypes);
-    const timed: KernelRow[] = [];
+    await using bench = new CaseBench(subject, found, example, dtypes);
+    const rows: KernelRow[] = [];
     for (const variant of variants) {
       progress(`${found.operation.name}/${variant.name} ${example.label}`);
-      timed.push({ ...key(variant), ...(await bench.time(variant, ceilings, quick)) });
+      rows.push({ ...key(variant), ...(await bench.time(variant, ceilings, quick)) });
     }
-    rows.set(item, timed);
+    timed.set(item, rows);
   }
-  return { ceilings, kernels: { rows: work.flatMap((item) => rows.get(item) ?? []), skipped } };
+  const rows = work.flatMap((item) => timed.get(item) ?? []);
+  const on = computedOn(backend.description);
+  return { ...on, ceilings, rows, skipped, targets: kernelTargets(on, rows) };
 }
 
 /** All there is to do, by operation. */
-function listWork(
-  device: WebGpuBackend,
+function listWork<K extends Kernel>(
+  subject: Subject<K>,
   ceilings: Ceilings,
   operations: readonly Discovered[],
   only: string | undefined,
-): Work[] {
+): Work<K>[] {
   return operations
     .filter(({ operation }) => !only || operation.name.includes(only))
     .flatMap((found) =>
       found.operation.benchmarks.flatMap((example) =>
         dtypeCombinations(found.operation).map((dtypes) => {
-          const { flops, bytes, narrow } = costOf(found, example, dtypes);
-          const expected = leastMilliseconds(roofOf(ceilings, narrow), flops, bytes) / expectedShare;
-          return { found, example, dtypes, expected, variants: servingVariants(device, found, example, dtypes) };
+          const { flops, bytes } = costOf(found, example, dtypes);
+          const roof = roofOf(ceilings, floatsOf(dtypes));
+          const expected = leastMilliseconds(roof, flops, bytes) / expectedShare;
+          const variants = subject.available(found).filter((variant) => variant.fits(example.dims, dtypes));
+          return { found, example, dtypes, expected, variants };
         }),
       ),
     )
     .filter(({ variants }) => variants.length > 0);
 }
 
-const servingVariants = (
-  device: WebGpuBackend,
-  { webgpu }: Discovered,
-  { dims }: Example,
-  dtypes: Trial['dtypes'],
-): AnyVariant[] => availableVariants(webgpu, device.traits).filter((variant) => variant.fits(dims, dtypes));
+/** The dtypes of a case, each once, but for those of indices. */
+const floatsOf = (dtypes: Trial['dtypes']) => [...new Set(Object.values(dtypes))].filter((dtype) => dtype !== 'u32');
 
-function costOf({ operation }: Discovered, { dims }: Example, dtypes: Trial['dtypes']) {
-  const narrow = Object.values(dtypes).some((dtype) => dtype !== 'f32' && dtype !== 'u32');
-  return { flops: operation.flops(dims), bytes: bytesMoved(operation, dims, dtypes), narrow };
-}
+const costOf = ({ operation }: Discovered, { dims }: Example, dtypes: Trial['dtypes']) => ({
+  flops: operation.flops(dims),
+  bytes: bytesMoved(operation, dims, dtypes),
+});
 
-function reasonToSkip(
-  device: WebGpuBackend,
-  { found, example, dtypes, expected }: Work,
+function reasonToSkip<K extends Kernel>(
+  { largestTensor }: Subject<K>,
+  { found, example, dtypes, expected }: Work<K>,
   quick: boolean,
 ): string | undefined {
   if (expected > longestDispatchMs[quick ? 'quick' : 'normal']) {
     return `a dispatch would take about ${expected.toFixed(0)} ms`;
   }
   // The engine would run such a tensor in blocks; a variant alone takes one buffer.
-  if (largestTensor(found, example, dtypes) > device.largestBinding) {
-    return 'a tensor exceeds the largest binding';
-  }
-  return undefined;
+  return largestOf(found, example, dtypes) > largestTensor ? 'a tensor exceeds the largest binding' : undefined;
 }
 
-function largestTensor({ operation }: Discovered, { dims }: Example, dtypes: Trial['dtypes']): number {
+function largestOf({ operation }: Discovered, { dims }: Example, dtypes: Trial['dtypes']): number {
   const sizes = Object.entries(operation.tensors as Record<string, TensorContract>).map(
     ([name, contract]) =>
       storedBytes(dtypes[name]!, shapeOf(contract, dims)) + guardElements * storedElementBytes(dtypes[name]!),
@@ -148,17 +167,17 @@ function largestTensor({ operation }: Discovered, { dims }: Example, dtypes: Tri
 }
 
 /** One case on a device: its inputs several times over, and what is to come of them. */
-class CaseBench {
-  readonly #device: WebGpuBackend;
+class CaseBench<K extends Kernel> {
+  readonly #backend: Subject<K>['backend'];
   readonly #found: Discovered;
   readonly #example: Example;
   readonly #trial: Trial;
   readonly #sample: ReturnType<typeof chooseSample>;
-  readonly #sets: readonly Readonly<Record<string, DeviceTensor>>[];
+  readonly #sets: readonly Readonly<Record<string, RawTensor>>[];
 
-  constructor(device: WebGpuBackend, found: Discovered, example: Example, dtypes: Trial['dtypes']) {
+  constructor({ backend }: Subject<K>, found: Discovered, example: Example, dtypes: Trial['dtypes']) {
     const { operation, reference } = found;
-    this.#device = device;
+    this.#backend = backend;
     this.#found = found;
     this.#example = example;
     this.#sample = chooseSample(operation, example.dims, seededRandom(2));
@@ -172,8 +191,8 @@ class CaseBench {
         Object.entries(before).map(([name, array]) => {
           // With its guard it is no whole tensor, and quantised ones are whole: those are allocated as words.
           const dtype = dtypes[name]!;
-          const tensor = device.allocate(name, isQuantised(dtype) ? 'u32' : dtype, [array.length]);
-          device.write(tensor, array);
+          const tensor = backend.allocate(name, isQuantised(dtype) ? 'u32' : dtype, [array.length]);
+          backend.write(tensor, array);
           return [name, tensor];
         }),
       ),
@@ -181,15 +200,15 @@ class CaseBench {
   }
 
   /** Verifies a variant, then times it. @throws Error where its result is wrong */
-  async time(variant: AnyVariant, ceilings: Ceilings, quick: boolean): Promise<Omit<KernelRow, keyof Key>> {
+  async time(variant: K, ceilings: Ceilings, quick: boolean): Promise<Omit<KernelRow, keyof Key>> {
     const { scalars, dtypes } = this.#trial;
     const views = this.#sets.map((set) => this.#shaped(set));
     await this.#verify(variant);
-    const queue = (i: number) => this.#device.runVariant(variant, views[i % views.length]!, scalars);
+    const queue = (i: number) => this.#backend.runVariant(variant, views[i % views.length]!, scalars);
     const effort = quick ? { minimumMs: 20, minimumRuns: 3 } : {};
-    const { clock, ...timing } = await measureDispatches(this.#device, queue, effort);
-    const { flops, bytes, narrow } = costOf(this.#found, this.#example, dtypes);
-    const roof = roofOf(ceilings, narrow);
+    const { clock, ...timing } = await measureDispatches(this.#backend, queue, effort);
+    const { flops, bytes } = costOf(this.#found, this.#example, dtypes);
+    const roof = roofOf(ceilings, floatsOf(dtypes));
     const [gflops, gigabytesPerSecond] = [flops / timing.median / 1e6, bytes / timing.median / 1e6];
     return {
       ...timing,
@@ -206,25 +225,25 @@ class CaseBench {
 
   async [Symbol.asyncDispose](): Promise<void> {
     // What reads them may still be under way.
-    await this.#device.finish();
+    await this.#backend.finish();
     for (const tensor of this.#sets.flatMap((set) => Object.values(set))) tensor[Symbol.dispose]();
   }
 
-  async #verify(variant: AnyVariant): Promise<void> {
+  async #verify(variant: K): Promise<void> {
     const { operation } = this.#found;
     const { before, expected, scalars } = this.#trial;
     const set = this.#sets[0]!;
-    for (const name of Object.keys(expected)) this.#device.write(set[name]!, before[name]!);
-    this.#device.runVariant(variant, this.#shaped(set), scalars);
+    for (const name of Object.keys(expected)) this.#backend.write(set[name]!, before[name]!);
+    this.#backend.runVariant(variant, this.#shaped(set), scalars);
     for (const name of Object.keys(expected)) {
-      const after = await this.#device.read(set[name]!);
+      const after = await this.#backend.read(set[name]!);
       const seen = this.#sample ? onlySample(operation, this.#trial, name, after, this.#sample) : after;
       const problem = verify(operation, this.#trial, name, seen, variant.tolerance);
       if (problem) throw new Error(`${operation.name}/${variant.name} is wrong: ${problem}`);
     }
   }
 
-  #shaped(set: Readonly<Record<string, DeviceTensor>>): Record<string, DeviceTensor> {
+  #shaped(set: Readonly<Record<string, RawTensor>>): Record<string, RawTensor> {
     const { tensors } = this.#found.operation;
     const { dims, dtypes } = this.#trial;
     return Object.fromEntries(

@@ -9,7 +9,7 @@ import { LlamaGuardError } from '../kernels/errors.ts';
 import { compareResults } from './compare.ts';
 import { describeEnvironment } from './environment.ts';
 import { options as formatOptions } from './formats.ts';
-import { type Flags, type Measurement, wholeNumber } from './measurement.ts';
+import { type Flags, type Measurement, type ThreadFlags, threadsOption, wholeNumber } from './measurement.ts';
 import { options as modelOptions } from './models.ts';
 import { formatResult, makeResult, type Result, readResult, type Sections } from './schema.ts';
 import { describeMachine, tablesOf } from './tables.ts';
@@ -23,19 +23,19 @@ const seconds = new Option('--seconds <n>', 'begin nothing more after so many se
 const measurements: readonly Measurement<never>[] = [
   {
     name: 'kernels',
-    does: 'every variant of every kernel, verified and timed, against the ceilings of the device',
-    options: [new Option('--only <name>', 'only operations whose name holds this'), seconds],
+    does: 'every variant of every kernel, verified and timed, against the ceilings of each device',
+    options: [new Option('--only <name>', 'only operations whose name holds this'), seconds, threadsOption],
     load: () => import('./kernels.ts'),
   },
   {
     name: 'guard',
     does: 'the embedded model end to end: cold start, single checks, batches',
-    options: [seconds],
+    options: [seconds, threadsOption],
     load: () => import('./guard.ts'),
   },
   {
     name: 'models',
-    does: 'models of real shapes, with random weights made on the device',
+    does: 'models of real shapes, with random weights',
     options: modelOptions,
     load: () => import('./models.ts'),
   },
@@ -57,7 +57,8 @@ const measurements: readonly Measurement<never>[] = [
 const byDefault = ['kernels', 'guard'];
 
 /** What a command line may hold, as far as it names the file of the result. */
-type AnyFlags = Pick<Flags, 'device' | 'quick'> & { out?: string; only?: string; config?: readonly string[] };
+type AnyFlags = Pick<Flags, 'device' | 'quick'> &
+  ThreadFlags & { out?: string; only?: string; config?: readonly string[]; dtype?: string };
 
 /** A command that runs some measurements, with the flags that all have and those of each. */
 function commandOf(name: string, does: string, which: readonly Measurement<never>[]): Command {
@@ -98,7 +99,7 @@ function progress(what: string): void {
 function defaultFile(
   { adapter }: Result['environment'],
   which: readonly Measurement<never>[],
-  { only, config = [], quick, device }: AnyFlags,
+  { only, config = [], dtype, quick, device, threads }: AnyFlags,
 ): string {
   const whole = which.length === byDefault.length;
   const parts = [
@@ -106,8 +107,10 @@ function defaultFile(
     ...(whole ? [] : which.map(({ name }) => name)),
     only ?? '',
     config.join('-'),
+    dtype ?? '',
     quick ? 'quick' : '',
     device === 'auto' ? '' : device,
+    threads === undefined ? '' : `${threads} threads`,
   ];
   const slug = (text: string) =>
     text

@@ -1,4 +1,4 @@
-import type { WebGpuBackend } from '../engine/webgpu/backend.ts';
+import type { KernelBackend } from '../engine/backend.ts';
 import type { Timing } from './schema.ts';
 
 /** A median needs as many, unless they take twice as long as is enough. */
@@ -38,31 +38,37 @@ const passMs = 5;
 const mostDispatches = 512;
 
 /**
- * Milliseconds of one dispatch among many in one pass. Read off the device's timestamps where it has them, so that
- * neither encoding nor submitting counts; else off the wall clock, from submit to completion.
+ * Milliseconds of one dispatch among many in one recorded pass. Read off the device's timestamps where it has them; else
+ * off the wall clock, from the moment that the pass is queued to its completion.
  * @param queue queues the i-th dispatch
  */
 export async function measureDispatches(
-  device: WebGpuBackend,
+  device: Pick<KernelBackend<never>, 'record' | 'replay' | 'finish' | 'time'>,
   queue: (i: number) => void,
   { minimumMs = 50, minimumRuns = 5, enoughMs = 300 }: Effort = {},
 ): Promise<Timing & { readonly clock: 'timestamps' | 'wall' }> {
-  const stamped = device.traits.features.has('timestamp-query');
+  let clock: 'timestamps' | 'wall' = 'timestamps';
   const pass = async (dispatches: number) => {
-    const queueAll = () => {
+    using recording = device.record(() => {
       for (let i = 0; i < dispatches; i++) queue(i);
-    };
+    });
+    const stamped = await device.time?.(() => device.replay(recording));
+    if (stamped !== undefined) return stamped / dispatches;
+    clock = 'wall';
     const start = performance.now();
-    const milliseconds = await device.time(queueAll);
-    if (milliseconds !== undefined) return milliseconds / dispatches;
-    queueAll();
+    device.replay(recording);
     await device.finish();
     return (performance.now() - start) / dispatches;
   };
-  const once = await pass(1);
-  const dispatches = Math.min(mostDispatches, Math.max(1, Math.ceil(passMs / Math.max(once, 1e-3))));
+  let dispatches = 1;
+  // The first passes are slow: engines compile again what runs often. So the number grows until a pass is long enough.
+  for (;;) {
+    const once = await pass(dispatches);
+    if (dispatches === mostDispatches || once * dispatches >= passMs) break;
+    dispatches = Math.min(mostDispatches, Math.max(2 * dispatches, Math.ceil(passMs / Math.max(once, 1e-3))));
+  }
   const times = await repeat(() => pass(dispatches), { minimumMs, minimumRuns, enoughMs });
-  return { ...summarise(times), clock: stamped ? 'timestamps' : 'wall' };
+  return { ...summarise(times), clock };
 }
 
 async function repeat(

@@ -1,5 +1,5 @@
-import { InvalidArgumentError, type Option } from 'commander';
-import type { Sections } from './schema.ts';
+import { InvalidArgumentError, Option } from 'commander';
+import type { DeviceKind, Sections } from './schema.ts';
 
 /** What a measurement is asked for. */
 export interface Flags {
@@ -10,6 +10,11 @@ export interface Flags {
   readonly hasAdapter: boolean;
   /** Shows what is under way. */
   readonly progress: (what: string) => void;
+}
+
+/** A flag of measurements that can compute on the processor. */
+export interface ThreadFlags {
+  readonly threads?: number;
 }
 
 /** A flag of measurements that have much to go through. */
@@ -27,9 +32,20 @@ export interface Measurement<Own = unknown> {
   load(): Promise<{ run(flags: Flags & Own): Promise<Sections> }>;
 }
 
+/** The devices to measure: the one that was asked for, else all that there are. */
+export function devicesOf({ device, hasAdapter }: Pick<Flags, 'device' | 'hasAdapter'>): readonly DeviceKind[] {
+  if (device !== 'auto') return [device];
+  return hasAdapter ? ['webgpu', 'cpu'] : ['cpu'];
+}
+
 /** A flag's value. @throws InvalidArgumentError, which commander tells the user of */
 export function wholeNumber(text: string): number {
   const value = Number(text);
   if (!(Number.isInteger(value) && value > 0)) throw new InvalidArgumentError('It must be a whole number above 0.');
   return value;
 }
+
+export const threadsOption = new Option(
+  '--threads <n>',
+  'threads of the processor to compute on (default: the cores that may be used)',
+).argParser(wholeNumber);

@@ -8,14 +8,16 @@ import {
   type WeightDType,
 } from '../engine/index.ts';
 import { openDevice } from '../engine/node/open-device.ts';
+import { weightDTypes } from '../kernels/contract.ts';
 import { seededRandom } from '../kernels/random.ts';
+import { computedOn } from './environment.ts';
 import { measure } from './measure.ts';
-import { type Flags, wholeNumber } from './measurement.ts';
+import { type Flags, type ThreadFlags, threadsOption, wholeNumber } from './measurement.ts';
 import { makeRandomWeights } from './random-weights.ts';
 import type { ModelPass, ModelResult, Sections } from './schema.ts';
 import { linearFlops, type ShapeName, shapes } from './shapes.ts';
 
-export interface ModelFlags {
+export interface ModelFlags extends ThreadFlags {
   readonly config: readonly ShapeName[];
   readonly dtype: WeightDType;
   readonly tokens: number;
@@ -32,12 +34,13 @@ export const options: readonly Option[] = [
       }),
     )
     .default(['tiny'], 'tiny'),
-  new Option('--dtype <dtype>', 'how weights are held').choices(['f32', 'f16']).default('f16'),
+  new Option('--dtype <dtype>', 'how weights are held').choices(weightDTypes).default('f16'),
   new Option('--tokens <n>', 'tokens of the prompt').argParser(wholeNumber).default(512),
   new Option('--new-tokens <n>', 'tokens that are new where the rest is cached').argParser(wholeNumber).default(66),
   new Option('--batch <sizes>', 'sequences of a batch, separated by commas')
     .argParser((text) => text.split(',').map(wholeNumber))
     .default([1, 4, 16], '1,4,16'),
+  threadsOption,
 ];
 
 /** Models of real shapes with random weights: prefill, prefill after a cached prefix, batches, decode. */
@@ -57,7 +60,7 @@ export async function run({ config, progress, ...flags }: Flags & ModelFlags): P
 
 async function benchModel(
   name: ShapeName,
-  { device, quick, dtype, tokens, newTokens, batch }: Omit<Flags & ModelFlags, 'config' | 'progress'>,
+  { device, quick, dtype, tokens, newTokens, batch, threads }: Omit<Flags & ModelFlags, 'config' | 'progress'>,
   progress: (what: string) => void,
 ): Promise<ModelResult> {
   const config: LlamaConfig = shapes[name];
@@ -69,11 +72,11 @@ async function benchModel(
     passTokens: Math.min(contextLength, 1024),
   };
   progress('making weights');
-  const { backend } = await openDevice(device);
+  const { backend } = await openDevice(device, threads === undefined ? {} : { threads });
   let weightsMs = 0;
   const makeWeights = async () => {
     const start = performance.now();
-    const weights = makeRandomWeights(backend, config, dtype);
+    const weights = await makeRandomWeights(backend, config, dtype);
     await backend.finish();
     weightsMs = performance.now() - start;
     return weights;
@@ -121,8 +124,7 @@ async function benchModel(
   return {
     config: name,
     dtype,
-    device: llama.device.kind,
-    name: llama.device.name,
+    ...computedOn(llama.device),
     parameters: parameterCount(config),
     weightsMs,
     predictedBytes: memoryNeeds(config, { ...sizes, dtype }).total,

@@ -1,7 +1,7 @@
 import * as Plot from '@observablehq/plot';
 import { draw } from '../guard/report/draw.ts';
-import { attainable, roofOf } from './roofline.ts';
-import type { KernelRow, Result } from './schema.ts';
+import { attainable, bandwidthOf } from './roofline.ts';
+import type { KernelRow, KernelsResult, Result } from './schema.ts';
 
 /** A result and the short name it goes by among several. */
 export interface Labelled {
@@ -11,20 +11,20 @@ export interface Labelled {
 
 const size = { width: 900, height: 480, marginLeft: 60, marginRight: 30 } as const;
 
-/** The kernels of a result under its roofs, both axes logarithmic; undefined where it has no kernels. */
-export function rooflinePlot({ ceilings, kernels }: Result): string | undefined {
-  const points = (kernels?.rows ?? [])
+/** The kernels of a device under its roofs, one for each arithmetic, both axes logarithmic; undefined where none was timed. */
+export function rooflinePlot({ ceilings, rows }: Pick<KernelsResult, 'ceilings' | 'rows'>): string | undefined {
+  const points = rows
     .filter(({ flops }) => flops > 0)
     .map((row) => ({ ...row, intensity: row.flops / row.bytes, name: nameOf(row) }));
-  if (!ceilings || points.length === 0) return undefined;
+  if (points.length === 0) return undefined;
   const intensities = points.map(({ intensity }) => intensity);
   // Names stand to the left of their points.
   const [least, most] = [Math.min(...intensities) / 12, Math.max(...intensities) * 2];
   const steps = Array.from({ length: 101 }, (_, i) => least * (most / least) ** (i / 100));
-  const roofs = (['f32', 'f16 and narrower'] as const).flatMap((operands) => {
-    const roof = roofOf(ceilings, operands !== 'f32');
-    return steps.map((intensity) => ({ operands, intensity, gflops: attainable(roof, intensity) }));
-  });
+  const bandwidth = bandwidthOf(ceilings);
+  const roofs = ceilings.arithmetic.flatMap(({ name, gflops: peak }) =>
+    steps.map((intensity) => ({ name, intensity, gflops: attainable({ peak, bandwidth }, intensity) })),
+  );
   // Those nearest to their roofs are named, as far as names do not cover each other; all tell theirs to a pointer.
   const named: typeof points = [];
   for (const point of points.toSorted((a, b) => b.share - a.share)) {
@@ -38,7 +38,8 @@ export function rooflinePlot({ ceilings, kernels }: Result): string | undefined 
     y: { type: 'log', label: 'GFLOP/s', tickFormat: '~g' },
     color: { legend: true },
     marks: [
-      Plot.line(roofs, { x: 'intensity', y: 'gflops', z: 'operands', strokeDasharray: '4 3' }),
+      Plot.line(roofs, { x: 'intensity', y: 'gflops', z: 'name', strokeDasharray: '4 3' }),
+      Plot.text(ceilings.arithmetic, { x: most, y: 'gflops', text: 'name', textAnchor: 'end', dy: -6 }),
       Plot.dot(points, { x: 'intensity', y: 'gflops', stroke: 'operation', r: 3, title: 'name' }),
       Plot.text(named, {
         x: 'intensity',

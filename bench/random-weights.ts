@@ -1,22 +1,65 @@
 import type { Backend, LlamaConfig, Tensor, WeightDType } from '../engine/index.ts';
 import { arrangeWeights, type LlamaWeights, planWeights } from '../engine/weights.ts';
+import { isQuantised, type QuantisedDType, sectionsOf, storedArray, storedBytes } from '../kernels/contract.ts';
+import { quantise, quantisedSections } from '../kernels/quantise.ts';
+import { normals, seededRandom } from '../kernels/random.ts';
 import { randomNormal } from '../kernels/random-normal/index.ts';
 
+/** Rows that are drawn and quantised on the host, and then repeated: an even number, as `Backend.writeRows` wants. */
+const blockRows = 256;
+/** Bytes handed to a device before it is waited for: until it has taken them they lie in host memory. */
+const mostInFlight = 64 * 2 ** 20;
+
 /**
- * Weights of a model's true shape, made on the device. Projections have deviation 1 / sqrt(inputs) and norms are 1, so
- * that activations stay near 1 through every layer; embeddings have deviation 1.
+ * Weights of a model's true shape. Projections have deviation 1 / sqrt(inputs) and norms are 1, so that activations stay
+ * near 1 through every layer; embeddings have deviation 1.
+ *
+ * They are made on the device, but for quantised ones: quantising is the host's, and takes minutes for all of a large
+ * model. So a block of rows is drawn and quantised for each width, and repeated down the matrix; what a pass costs does
+ * not depend on the numbers.
  */
-export function makeRandomWeights(backend: Backend, config: LlamaConfig, dtype: WeightDType): LlamaWeights {
+export async function makeRandomWeights(
+  backend: Backend,
+  config: LlamaConfig,
+  dtype: WeightDType,
+): Promise<LlamaWeights> {
   const tensors = new Map<string, Tensor>();
+  const blocks = new Map<string, readonly Uint8Array[]>();
+  let inFlight = 0;
   for (const { label, dtype: held, shape } of planWeights(config, dtype)) {
     const tensor = backend.allocate(label, held, shape);
     tensors.set(label, tensor);
     const seed = tensors.size;
     const [rows = 1, columns] = shape;
     const isNorm = columns === undefined;
-    const out = isNorm ? tensor.view([1, rows]) : tensor;
     const deviation = isNorm ? 0 : label === 'embedding' ? 1 : 1 / Math.sqrt(columns);
-    backend.run(randomNormal, { out }, { seed, mean: isNorm ? 1 : 0, deviation });
+    if (!isQuantised(held)) {
+      const out = isNorm ? tensor.view([1, rows]) : tensor;
+      backend.run(randomNormal, { out }, { seed, mean: isNorm ? 1 : 0, deviation });
+      continue;
+    }
+    const key = `${columns} ${deviation}`;
+    const block = blocks.get(key) ?? quantisedRows(held, columns!, deviation, seed);
+    blocks.set(key, block);
+    for (let firstRow = 0; firstRow < rows; firstRow += blockRows) {
+      const count = Math.min(blockRows, rows - firstRow);
+      const sections = block.map((bytes) => bytes.subarray(0, (bytes.length / blockRows) * count));
+      backend.writeRows(tensor, firstRow, sections);
+      inFlight += sections.reduce((sum, { length }) => sum + length, 0);
+      if (inFlight < mostInFlight) continue;
+      await backend.finish();
+      inFlight = 0;
+    }
   }
   return arrangeWeights(config, tensors);
+}
+
+/** The sections of `blockRows` rows of random numbers, as `Backend.writeRows` takes them. */
+function quantisedRows(dtype: QuantisedDType, columns: number, deviation: number, seed: number): Uint8Array[] {
+  const shape = [blockRows, columns];
+  const values = Float32Array.from(normals(seededRandom(seed), blockRows * columns), (value) => deviation * value);
+  const words = storedArray(dtype, storedBytes(dtype, shape) / 4) as Uint32Array;
+  quantise(values, dtype, quantisedSections(dtype, shape, words));
+  const bytes = new Uint8Array(words.buffer);
+  return sectionsOf(dtype, shape).map(({ offset, rowBytes }) => bytes.subarray(offset, offset + blockRows * rowBytes));
 }

@@ -14,10 +14,11 @@ export function renderReport(results: readonly Result[]): string {
     ...labelled.map(renderMachine),
     renderPlot('Latency against tokens', latencyPlot(labelled)),
     renderPlot('Throughput against batch', throughputPlot(labelled)),
-    ...labelled.map(({ label, result }) => {
-      const name = result.environment.adapter?.name ?? 'none';
-      return renderPlot(`${label} Roofline of the adapter ${name}`, rooflinePlot(result));
-    }),
+    ...labelled.flatMap(({ label, result }) =>
+      (result.kernels ?? []).map((kernels) =>
+        renderPlot(`${label} Roofline of ${kernels.device} (${kernels.name})`, rooflinePlot(kernels)),
+      ),
+    ),
     ...labelled.slice(1).map((later) => renderComparison(labelled[0]!, later)),
     ...labelled.map(renderTables),
   ];

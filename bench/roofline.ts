@@ -11,14 +11,18 @@ export interface Roof {
   readonly bandwidth: number;
 }
 
-/** What binds kernels whose operands are f32, or narrower too: these may use the device's fastest arithmetic. */
-export function roofOf({ bandwidth, arithmetic }: Ceilings, narrow: boolean): Roof {
-  const eligible = arithmetic.filter(({ name }) => narrow || name === 'f32');
+/** What binds kernels on tensors of these dtypes: they may use the fastest arithmetic that serves one of them. */
+export function roofOf({ bandwidth, arithmetic }: Ceilings, dtypes: readonly string[]): Roof {
+  const eligible = arithmetic.filter((kind) => dtypes.some((dtype) => kind.dtypes.includes(dtype)));
   return {
     peak: Math.max(...eligible.map(({ gflops }) => gflops)),
-    bandwidth: Math.max(bandwidth.kernel, bandwidth.buffer),
+    bandwidth: bandwidthOf({ bandwidth }),
   };
 }
+
+/** The best way through memory, in GB/s. */
+export const bandwidthOf = ({ bandwidth }: Pick<Ceilings, 'bandwidth'>): number =>
+  Math.max(...bandwidth.map(({ gigabytesPerSecond }) => gigabytesPerSecond));
 
 /** GFLOP/s that can be reached at an intensity of so many operations a byte. */
 export const attainable = ({ peak, bandwidth }: Roof, intensity: number): number =>

@@ -2,11 +2,13 @@ import { readFile } from 'node:fs/promises';
 import * as z from 'zod';
 import { LlamaGuardError } from '../kernels/errors.ts';
 
-/** A result file that cannot be used, or a flag that makes no sense. */
-export class BenchError extends LlamaGuardError<'result-not-found' | 'result-invalid' | 'option-invalid'> {}
+/** A file that cannot be used: a result, or conversations. */
+export class BenchError extends LlamaGuardError<
+  'result-not-found' | 'result-invalid' | 'data-not-found' | 'data-invalid'
+> {}
 
 /** Raised whenever a field changes its meaning; files of another version are refused, not guessed at. */
-export const formatVersion = 2;
+export const formatVersion = 3;
 const formatName = 'llama-guard-webgpu benchmark';
 
 const amount = z.number().nonnegative();
@@ -37,12 +39,29 @@ const environment = z.object({
   adapter: adapter.nullable(),
 });
 
-/** What the device reaches at best. */
+/** Where something was computed. */
+const computedOn = {
+  device: z.enum(['webgpu', 'cpu']),
+  /** As the device describes itself. */
+  name: z.string(),
+  /** Of the processor; absent on WebGPU. */
+  threads: count.optional(),
+};
+
+/** A figure that is to reach a bound, or to stay within it. */
+const target = z.object({
+  name: z.string(),
+  value: z.number(),
+  bound: z.enum(['at least', 'at most']),
+  target: amount,
+});
+
+/** What a device reaches at best. */
 const ceilings = z.object({
-  /** GB/s, bytes read and written together: the better of the two copies binds every kernel. */
-  bandwidth: z.object({ kernel: amount, buffer: amount }),
-  /** GFLOP/s of independent multiply-adds in registers, by arithmetic. */
-  arithmetic: z.array(z.object({ name: z.string(), gflops: amount })),
+  /** Ways to go through memory beyond every cache, in bytes read and written together: the best binds every kernel. */
+  bandwidth: z.array(z.object({ name: z.string(), gigabytesPerSecond: amount })),
+  /** Independent multiply-adds in registers, an integer one counted as two operations too. */
+  arithmetic: z.array(z.object({ name: z.string(), dtypes: z.array(z.string()), gflops: amount })),
 });
 
 const kernelKey = { operation: z.string(), variant: z.string(), label: z.string(), dtypes: z.string() };
@@ -61,9 +80,17 @@ const kernel = timing.extend({
   verified: z.enum(['whole', 'sample']),
 });
 
+/** Every kernel on one device, beside what the device reaches at best. */
+const kernels = z.object({
+  ...computedOn,
+  ceilings,
+  rows: z.array(kernel),
+  skipped: z.array(z.object({ ...kernelKey, reason: z.string() })),
+  targets: z.array(target),
+});
+
 const guard = z.object({
-  device: z.enum(['webgpu', 'cpu']),
-  name: z.string(),
+  ...computedOn,
   model: z.string(),
   dtype: z.string(),
   /** Milliseconds in a fresh process each: since the process began, then step by step. */
@@ -81,7 +108,9 @@ const guard = z.object({
   uncached: z.array(timing.extend({ categories: count, messageTokens: count, promptTokens: count })),
   /** Whole batches through `checkMany`, messages of 30 tokens, the default policy cached. */
   batches: z.array(timing.extend({ size: count, newTokens: count })),
-  ratios: z.array(z.object({ name: z.string(), value: amount, target: amount })),
+  /** How long the event loop of this process stood still at a time, in milliseconds, while cached checks were under way. */
+  eventLoop: z.object({ longest: amount, checks: count }),
+  targets: z.array(target),
   notes: z.array(z.string()),
 });
 
@@ -99,10 +128,9 @@ const modelPass = timing.extend({
 const model = z.object({
   config: z.string(),
   dtype: z.string(),
-  device: z.enum(['webgpu', 'cpu']),
-  name: z.string(),
+  ...computedOn,
   parameters: count,
-  /** Milliseconds to make the weights on the device. */
+  /** Milliseconds to make the weights. */
   weightsMs: amount,
   predictedBytes: count,
   usedBytes: count,
@@ -112,7 +140,6 @@ const model = z.object({
 /** A way to hold weights: what it costs in exactness, and what it saves. */
 const format = z.object({
   format: z.string(),
-  conversations: count,
   /** Absolute differences of the score from that with f32. */
   meanError: amount,
   maxError: amount,
@@ -121,6 +148,18 @@ const format = z.object({
   weightBytes: count,
   /** Share of the bytes of f32 that is saved. */
   saved: z.number(),
+  /** Of the labelled conversations: the area under precision against recall (AUPRC). */
+  averagePrecision: amount.optional(),
+});
+
+/** Every way to hold the embedded model's weights on one device, f32 first. */
+const formats = z.object({
+  ...computedOn,
+  conversations: count,
+  /** Those that are said to be safe or unsafe. */
+  labelled: count,
+  rows: z.array(format),
+  targets: z.array(target),
 });
 
 const tuning = z.object({
@@ -132,13 +171,10 @@ const resultSchema = z.object({
   format: z.literal(formatName),
   version: z.literal(formatVersion),
   environment,
-  ceilings: ceilings.optional(),
-  kernels: z
-    .object({ rows: z.array(kernel), skipped: z.array(z.object({ ...kernelKey, reason: z.string() })) })
-    .optional(),
+  kernels: z.array(kernels).optional(),
   guard: z.array(guard).optional(),
   models: z.array(model).optional(),
-  formats: z.array(format).optional(),
+  formats: z.array(formats).optional(),
   tuning: tuning.optional(),
 });
 
@@ -149,11 +185,15 @@ export type Sections = Omit<Result, 'format' | 'version' | 'environment'>;
 export type Environment = z.infer<typeof environment>;
 export type Timing = z.infer<typeof timing>;
 export type Ceilings = z.infer<typeof ceilings>;
+export type DeviceKind = GuardResult['device'];
+export type ComputedOn = Pick<GuardResult, keyof typeof computedOn>;
+export type Target = z.infer<typeof target>;
 export type KernelRow = z.infer<typeof kernel>;
-export type SkippedKernel = NonNullable<Result['kernels']>['skipped'][number];
+export type KernelsResult = z.infer<typeof kernels>;
 export type GuardResult = z.infer<typeof guard>;
 export type ModelResult = z.infer<typeof model>;
-export type FormatResult = z.infer<typeof format>;
+export type FormatRow = z.infer<typeof format>;
+export type FormatsResult = z.infer<typeof formats>;
 export type ModelPass = z.infer<typeof modelPass>;
 
 export function makeResult(environment: Environment, sections: Sections): Result {

@@ -1,6 +1,16 @@
 import { formatBytes } from '../engine/format.ts';
 import type { Table } from '../guard/report/table.ts';
-import type { GuardResult, ModelPass, ModelResult, Result, Timing } from './schema.ts';
+import type {
+  ComputedOn,
+  FormatsResult,
+  GuardResult,
+  KernelsResult,
+  ModelPass,
+  ModelResult,
+  Result,
+  Target,
+  Timing,
+} from './schema.ts';
 
 /** Three significant digits, or all those before the point. */
 export const figure = (value: number): string =>
@@ -31,28 +41,49 @@ export function describeMachine({ environment }: Pick<Result, 'environment'>): s
 
 export function tablesOf(result: Result): Table[] {
   return [
-    ...ceilingsTable(result),
-    ...kernelsTable(result),
+    ...(result.kernels ?? []).flatMap(kernelsTables),
     ...(result.guard ?? []).flatMap(guardTables),
     ...(result.models ?? []).map(modelTable),
-    ...formatsTable(result),
+    ...(result.formats ?? []).flatMap(formatsTables),
     ...tuningTable(result),
   ];
 }
 
-function formatsTable({ formats }: Result): Table[] {
-  if (!formats) return [];
-  const columns = ['weights', 'mean error', 'largest error', 'verdicts flipped', 'weights take', '% saved'];
-  const rows = formats.map(({ format, meanError, maxError, flips, weightBytes, saved }) => [
+/** A device as titles name it. */
+const deviceOf = ({ device, name }: ComputedOn): string => `${device} (${name})`;
+
+/** No table where nothing is to be reached. */
+function targetsTable(what: string, targets: readonly Target[]): Table[] {
+  if (targets.length === 0) return [];
+  const rows = targets.map(({ name, value, bound, target }) => {
+    const reached = bound === 'at least' ? value >= target : value <= target;
+    return [name, figure(value), `${bound} ${figure(target)}`, reached ? 'yes' : 'no'];
+  });
+  return [{ title: `${what}: what to reach`, columns: ['what', 'measured', 'target', 'reached'], rows, notes: [] }];
+}
+
+function formatsTables(formats: FormatsResult): Table[] {
+  const { conversations, labelled } = formats;
+  const exact = formats.rows[0]?.averagePrecision;
+  const rows = formats.rows.map(({ format, meanError, maxError, flips, weightBytes, saved, averagePrecision }) => [
     format,
     meanError.toExponential(1),
     maxError.toExponential(1),
     String(flips),
     formatBytes(weightBytes),
     percent(saved),
+    ...(averagePrecision === undefined || exact === undefined
+      ? []
+      : [averagePrecision.toFixed(4), (averagePrecision - exact).toFixed(4)]),
   ]);
-  const notes = [`Of the embedded model's score against f32, over ${formats[0]?.conversations ?? 0} conversations.`];
-  return [{ title: 'Weight formats', columns, rows, notes }];
+  const title = `Weight formats on ${deviceOf(formats)}`;
+  const columns = ['weights', 'mean error', 'largest error', 'verdicts flipped', 'weights take', '% saved'];
+  const notes = [`Of the embedded model's score against f32, over ${conversations} conversations.`];
+  if (exact !== undefined) {
+    columns.push('AUPRC', 'against f32');
+    notes.push(`AUPRC over the ${labelled} of them that are labelled.`);
+  }
+  return [{ title, columns, rows, notes }, ...targetsTable(title, formats.targets)];
 }
 
 function tuningTable({ tuning }: Result): Table[] {
@@ -61,18 +92,23 @@ function tuningTable({ tuning }: Result): Table[] {
   return [{ title: 'Kernels chosen', columns: ['shapes', 'variant'], rows, notes: [`Kept in ${tuning.file}`] }];
 }
 
-function ceilingsTable({ ceilings }: Result): Table[] {
-  if (!ceilings) return [];
-  const rows = [
-    ['copying, by a kernel', `${figure(ceilings.bandwidth.kernel)} GB/s`],
-    ['copying, between buffers', `${figure(ceilings.bandwidth.buffer)} GB/s`],
-    ...ceilings.arithmetic.map(({ name, gflops }) => [`multiply-adds in ${name}`, `${figure(gflops)} GFLOP/s`]),
+function kernelsTables({ ceilings, rows, skipped, targets, ...on }: KernelsResult): Table[] {
+  return [
+    {
+      title: `Ceilings of ${deviceOf(on)}`,
+      columns: ['what', 'reached'],
+      rows: [
+        ...ceilings.bandwidth.map(({ name, gigabytesPerSecond }) => [name, `${figure(gigabytesPerSecond)} GB/s`]),
+        ...ceilings.arithmetic.map(({ name, gflops }) => [`multiply-adds in ${name}`, `${figure(gflops)} GFLOP/s`]),
+      ],
+      notes: [],
+    },
+    rowsTable(`Kernels on ${deviceOf(on)}`, rows, skipped),
+    ...targetsTable(`Kernels on ${on.device}`, targets),
   ];
-  return [{ title: 'Ceilings of the device', columns: ['what', 'reached'], rows, notes: [] }];
 }
 
-function kernelsTable({ kernels }: Result): Table[] {
-  if (!kernels) return [];
+function rowsTable(title: string, timed: KernelsResult['rows'], skipped: KernelsResult['skipped']): Table {
   const columns = [
     'operation',
     'variant',
@@ -85,7 +121,7 @@ function kernelsTable({ kernels }: Result): Table[] {
     '% of ceiling',
     'verified',
   ];
-  const rows = kernels.rows.map((row) => [
+  const rows = timed.map((row) => [
     row.operation,
     row.variant,
     row.label,
@@ -96,22 +132,22 @@ function kernelsTable({ kernels }: Result): Table[] {
     percent(row.share),
     row.verified,
   ]);
-  const clocks = [...new Set(kernels.rows.map(({ clock }) => clock))];
-  const skipped = new Map<string, number>();
-  for (const { operation, label, reason } of kernels.skipped) {
+  const clocks = [...new Set(timed.map(({ clock }) => clock))];
+  const leftOut = new Map<string, number>();
+  for (const { operation, label, reason } of skipped) {
     const text = `${operation}, ${label}: ${reason}`;
-    skipped.set(text, (skipped.get(text) ?? 0) + 1);
+    leftOut.set(text, (leftOut.get(text) ?? 0) + 1);
   }
   const notes = [
     ...clocks.map((clock) => (clock === 'wall' ? 'Timed by the wall clock.' : "Timed by the device's timestamps.")),
-    ...Array.from(skipped, ([text, count]) => `Left out: ${text} (${count} of its variants and dtypes).`),
+    ...Array.from(leftOut, ([text, count]) => `Left out: ${text} (${count} of its variants and dtypes).`),
   ];
-  return [{ title: 'Kernels', columns, rows, notes }];
+  return { title, columns, rows, notes };
 }
 
 function guardTables(guard: GuardResult): Table[] {
   const { coldStart: cold } = guard;
-  const of = `${guard.model} on ${guard.device} (${guard.name}), ${guard.dtype}`;
+  const of = `${guard.model} on ${deviceOf(guard)}, ${guard.dtype}`;
   const both = guard.checks.map((check) => {
     const whole = guard.uncached.find(
       ({ categories, messageTokens }) => categories === check.categories && messageTokens === check.messageTokens,
@@ -157,7 +193,9 @@ function guardTables(guard: GuardResult): Table[] {
         'prompt tokens/s',
       ],
       rows: both,
-      notes: [],
+      notes: [
+        `The event loop stood still for ${figure(guard.eventLoop.longest)} ms at the longest, in ${guard.eventLoop.checks} cached checks.`,
+      ],
     },
     {
       title: `Guard: batches, ${of}`,
@@ -171,17 +209,7 @@ function guardTables(guard: GuardResult): Table[] {
       ]),
       notes: guard.notes,
     },
-    {
-      title: `Guard: what to reach, ${of}`,
-      columns: ['what', 'ratio', 'target', 'reached'],
-      rows: guard.ratios.map(({ name, value, target }) => [
-        name,
-        value.toFixed(2),
-        target.toFixed(2),
-        value >= target ? 'yes' : 'no',
-      ]),
-      notes: [],
-    },
+    ...targetsTable(`Guard, ${of}`, guard.targets),
   ];
 }
 
@@ -200,11 +228,11 @@ function modelTable(model: ModelResult): Table {
   ]);
   const off = model.usedBytes / model.predictedBytes - 1;
   return {
-    title: `Model of the shape ${model.config} on ${model.device} (${model.name}), ${model.dtype}, random weights`,
+    title: `Model of the shape ${model.config} on ${deviceOf(model)}, ${model.dtype}, random weights`,
     columns: ['pass', 'sequences', 'prefix tokens', 'new tokens', 'ms', 'p90 ms', 'tokens/s', 'TFLOP/s, linear layers'],
     rows,
     notes: [
-      `${(model.parameters / 1e6).toFixed(0)} million parameters, made on the device in ${figure(model.weightsMs)} ms.`,
+      `${(model.parameters / 1e6).toFixed(0)} million parameters, made in ${figure(model.weightsMs)} ms.`,
       `Memory: ${formatBytes(model.usedBytes)} used, ${formatBytes(model.predictedBytes)} predicted (${(100 * off).toFixed(1)}% off, 5% allowed).`,
     ],
   };

@@ -26,6 +26,8 @@ export interface DeviceDescription {
   readonly hardware: string;
   /** Whether a processor plays the GPU; its speed must never be reported as a GPU's. */
   readonly software: boolean;
+  /** Threads of the processor that compute; of no meaning on a GPU. */
+  readonly threads?: number;
   readonly features: readonly string[];
 }
 
@@ -103,4 +105,22 @@ export interface Backend {
   /** Gives the device up as if it had been lost, where it can be: for tests of what happens then. */
   loseDevice?(): void;
   [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** A tensor whose storage can be looked at as another dtype too. */
+export interface RawTensor extends Tensor {
+  view(shape: readonly number[], dtype?: DType): RawTensor;
+}
+
+/** A backend that runs single kernels as they are, whatever would be chosen: for tests and benchmarks. */
+export interface KernelBackend<Kernel> extends Backend {
+  allocate(label: string, dtype: DType, shape: readonly number[]): RawTensor;
+  /** Queues one kernel, on tensors that are each in one block. */
+  runVariant(
+    variant: Kernel,
+    tensors: Readonly<Record<string, Tensor>>,
+    scalars?: Readonly<Record<string, number>>,
+  ): void;
+  /** Milliseconds that the device itself counts for what `queue` queues; undefined where it has no clock. */
+  time?(queue: () => void): Promise<number | undefined>;
 }

@@ -28,6 +28,10 @@ export interface SubgroupMatrixConfig {
   readonly K: number;
 }
 
+/** Of the products that a device offers, those of f16 that are added up in f32. */
+export const f16Matrices = (configs: readonly SubgroupMatrixConfig[]): SubgroupMatrixConfig[] =>
+  configs.filter(({ componentType, resultComponentType }) => componentType === 'f16' && resultComponentType === 'f32');
+
 /** What an open device offers, as far as kernels are made to measure for it. */
 export interface DeviceTraits {
   readonly features: ReadonlySet<string>;

@@ -1,11 +1,11 @@
 import { afterAll, describe, expect, test } from 'vitest';
-import type { Backend, Tensor } from '../engine/index.ts';
+import type { KernelBackend } from '../engine/backend.ts';
 import { openWebGpu } from '../engine/node/open-webgpu.ts';
 import { startWorker } from '../engine/node/start-worker.ts';
 import type { WasmBackend } from '../engine/wasm/backend.ts';
 import { openWasm } from '../engine/wasm/open.ts';
 import type { WebGpuBackend } from '../engine/webgpu/backend.ts';
-import { type DType, isQuantised, shapeOf, storedBytes } from '../kernels/contract.ts';
+import { isQuantised, shapeOf, storedBytes } from '../kernels/contract.ts';
 import type { AnyCpuVariant } from '../kernels/cpu.ts';
 import { discover } from '../kernels/discover.node.ts';
 import { type Trial, trials, verify } from '../kernels/verification.ts';
@@ -101,19 +101,9 @@ function runOnProcessor(variant: AnyCpuVariant, trial: Trial): string[] {
   return Object.keys(trial.expected).flatMap((name) => verify(operation, trial, name, whole[name]!) ?? []);
 }
 
-/** A backend on which a variant can be run as it is. */
-interface VariantRunner<V> {
-  allocate(...given: Parameters<Backend['allocate']>): ViewedTensor;
-  write: Backend['write'];
-  read: Backend['read'];
-  runVariant(variant: V, tensors: Readonly<Record<string, Tensor>>, scalars: Record<string, number>): void;
-}
-
-type ViewedTensor = Tensor & { view(shape: readonly number[], dtype?: DType): Tensor };
-
 /** What is wrong with the tensors that the variant wrote; leaves nothing on the device. */
 async function runOnDevice<V extends AnyVariant | AnyWasmVariant>(
-  device: VariantRunner<V>,
+  device: KernelBackend<V>,
   variant: V,
   trial: Trial,
 ): Promise<string[]> {
@@ -129,7 +119,7 @@ async function runOnDevice<V extends AnyVariant | AnyWasmVariant>(
   const shaped = Object.entries(whole).map(([name, tensor]) => {
     return [name, tensor.view(shapeOf(operation.tensors[name], trial.dims), trial.dtypes[name])] as const;
   });
-  device.runVariant(variant, Object.fromEntries(shaped), { ...trial.scalars });
+  device.runVariant(variant, Object.fromEntries(shaped), trial.scalars);
   const problems: string[] = [];
   for (const name of Object.keys(trial.expected)) {
     const problem = verify(operation, trial, name, await device.read(whole[name]!), variant.tolerance);

@@ -1,4 +1,4 @@
-import type { Timing } from '../measure.ts';
+import type { Timing } from '../schema.ts';
 
 const rounds = 3;
 const minimumMs = 150;

@@ -12,8 +12,7 @@ import { Guard } from '../../guard/index.ts';
 /** A device's kind, marked where a processor plays it. */
 export const deviceName = ({ kind, software }: DeviceDescription) => (software ? `${kind} (software)` : kind);
 
-/** The processor's backend computes in the calling thread. */
-export const threadsOf = ({ kind }: DeviceDescription) => (kind === 'cpu' ? { threads: 1 } : {});
+export const threadsOf = ({ threads }: DeviceDescription) => (threads === undefined ? {} : { threads });
 
 /** Kernels as they are chosen where nothing was tuned, so that a result does not depend on what was run before. */
 const tuning = 'ignore';

@@ -1,4 +1,4 @@
-import type { Timing } from '../measure.ts';
+import type { Timing } from '../schema.ts';
 
 /** One figure: who did which work, where, and in what time. The JSON result is a flat list of these. */
 export interface Row extends Partial<Timing> {

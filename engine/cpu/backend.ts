@@ -71,6 +71,7 @@ export class CpuBackend implements Backend {
     name: 'TypeScript on one thread',
     hardware: '',
     software: false,
+    threads: 1,
     features: [],
   };
   readonly memoryBudget: number;

@@ -24,7 +24,7 @@ import {
   type Scratch,
   sharedScratchAddress,
 } from '../../kernels/wasm/kernel.ts';
-import type { Backend, DeviceDescription, MemoryUse, Recording, Tensor } from '../backend.ts';
+import type { DeviceDescription, KernelBackend, MemoryUse, Recording, Tensor } from '../backend.ts';
 import { DeviceError } from '../errors.ts';
 import type { LinearMemory } from './memory.ts';
 import { asLinearTensor, LinearTensor } from './tensor.ts';
@@ -76,7 +76,7 @@ export interface WasmBackendOptions {
  * Runs operations on the processor, as WebAssembly SIMD on threads of their own over one memory. What is asked for is
  * queued: programs run one after another, and what writes or frees memory waits for the programs before it.
  */
-export class WasmBackend implements Backend {
+export class WasmBackend implements KernelBackend<AnyWasmVariant> {
   readonly description: DeviceDescription;
   readonly memoryBudget: number;
   readonly features: ReadonlySet<WasmFeature>;
@@ -160,7 +160,6 @@ export class WasmBackend implements Backend {
     this.#submit(this.#resolve(operation, undefined, tensors, scalars ?? ({} as ScalarArguments<S>)));
   }
 
-  /** Queues one variant, whatever would be chosen: for tests and benchmarks. */
   runVariant(
     variant: AnyWasmVariant,
     tensors: Readonly<Record<string, Tensor>>,

@@ -51,6 +51,7 @@ export function openWasm(options: OpenWasmOptions = {}): WasmBackend {
       name: `WebAssembly SIMD on ${where}`,
       hardware,
       software: false,
+      threads: executor.threads,
       features: [...features],
     },
     memory,

@@ -20,8 +20,8 @@ import {
   type Extent,
 } from '../../kernels/webgpu.ts';
 import type {
-  Backend,
   DeviceDescription,
+  KernelBackend,
   KernelChoices,
   MemoryUse,
   Recording,
@@ -97,7 +97,7 @@ class DeviceRecording implements Recording {
 }
 
 /** Runs operations on a `GPUDevice`, Dawn's in Node.js or the browser's own. Owns the device. */
-export class WebGpuBackend implements Backend, Tunable {
+export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
   readonly description: DeviceDescription;
   readonly memoryBudget: number;
   readonly traits: DeviceTraits;
@@ -234,11 +234,10 @@ export class WebGpuBackend implements Backend, Tunable {
     );
   }
 
-  /** Queues one variant, whatever would be chosen: for tests and benchmarks. */
   runVariant(
     variant: AnyVariant,
     tensors: Readonly<Record<string, Tensor>>,
-    scalars: Record<string, number> = {},
+    scalars: Readonly<Record<string, number>> = {},
   ): void {
     this.#call(variant.operation, variant, tensors, scalars);
   }

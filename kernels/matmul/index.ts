@@ -39,6 +39,7 @@ export const matmul = operation({
     { label: 'tiny-guard mlp up, 66 tokens', dims: { rows: 66, inputs: 192, block: 512, outputs: 512 } },
     { label: 'tiny-guard lm_head, 1 row', dims: { rows: 1, inputs: 192, block: 4096, outputs: 4096 } },
     { label: '256 x 1024 x 1024', dims: { rows: 256, inputs: 1024, block: 1024, outputs: 1024 } },
+    { label: '512 x 1024 x 1024', dims: { rows: 512, inputs: 1024, block: 1024, outputs: 1024 } },
     { label: '512 x 2048 x 2048', dims: { rows: 512, inputs: 2048, block: 2048, outputs: 2048 } },
     { label: '1b mlp up, 66 tokens', dims: { rows: 66, inputs: 2048, block: 8192, outputs: 8192 } },
     { label: '1b mlp up, 1 row', dims: { rows: 1, inputs: 2048, block: 8192, outputs: 8192 } },

@@ -2,6 +2,7 @@ import type { Scalars } from '../contract.ts';
 import {
   type DeviceTraits,
   divideUp,
+  f16Matrices,
   type SubgroupMatrixConfig,
   type WebGpuFamily,
   type WebGpuVariant,
@@ -48,9 +49,9 @@ export const subgroupMatrix = <S extends Scalars>(
   operation,
   name: 'subgroup-matrix',
   instantiate: (traits) =>
-    traits.subgroupMatrixConfigs
-      .filter(({ componentType, resultComponentType }) => componentType === 'f16' && resultComponentType === 'f32')
-      .flatMap((config) => tiles.flatMap((tile) => member(operation, epilogue, traits, config, tile) ?? [])),
+    f16Matrices(traits.subgroupMatrixConfigs).flatMap((config) =>
+      tiles.flatMap((tile) => member(operation, epilogue, traits, config, tile) ?? []),
+    ),
 });
 
 /** The kernel for a shape and a tile, or undefined where the device has no room for it. */

@@ -349,6 +349,10 @@ export class I32x4 extends V128 {
     return new F32x4(this.code);
   }
 
+  asI16x8() {
+    return new I16x8(this.code);
+  }
+
   lane(index: number) {
     return new I32(after([this], ...simd(27), index));
   }
