@@ -16,6 +16,7 @@ export {
   type LoadOptions,
 } from './guard.ts';
 export { type MessageSuspicion, neutralise, type Suspicion } from './hostile.ts';
+export { type Hashes, hashesOf, instructionHash, policyHash } from './identity.ts';
 export { buildInstruction, type Instruction } from './instruction.ts';
 export type { Message, Role, Turn } from './messages.ts';
 export type { OrderSpread, Spread } from './orders.ts';

@@ -5,7 +5,7 @@ import {
   type Calibration,
   calibrationOf,
   parseCalibration,
-  type Question,
+  type Setting,
 } from '../guard/calibration/calibration.ts';
 import { type ContentFreeAnswer, type FitSubject, fitCalibration } from '../guard/calibration/fit.ts';
 import { logOdds, sigmoid } from '../guard/calibration/log-odds.ts';
@@ -134,6 +134,10 @@ describe('fitCalibration', () => {
     );
   });
 
+  it('refuses to fit on nothing', () => {
+    expect(() => fitCalibration([], subject, { method: 'batch' })).toThrow(CalibrationError);
+  });
+
   it('refuses a threshold that nothing reaches, but a category then goes without', () => {
     const line = (score: number, unsafe: 0 | 1, O1: 0 | 1): Scored => ({
       line: 1,
@@ -157,7 +161,7 @@ describe('fitCalibration', () => {
 
 describe('the calibration file', () => {
   const calibration = fitCalibration(samples, subject, { method: 'isotonic', threshold: 'f1' });
-  const question: Question = { role: 'user', policy: hash('b'), instruction: hash('c'), categoryMode: 'joint' };
+  const setting: Setting = { role: 'user', policy: hash('b'), instruction: hash('c'), categoryMode: 'joint' };
 
   it.each(methodNames)('of %s is read as it was written', (method) => {
     const contentFree = roles.map((role): ContentFreeAnswer => ({ role, text: '', score: 0.3 }));
@@ -193,8 +197,8 @@ describe('the calibration file', () => {
 
   it('is used with what it was fitted to', () => {
     expect(() => assertCalibrates(calibration, subject)).not.toThrow();
-    expect(calibrationOf(calibration, question)).toBe(calibration.roles.user);
-    expect(calibrationOf(calibration, { ...question, categoryMode: 'none' })).toBe(calibration.roles.user);
+    expect(calibrationOf(calibration, setting)).toBe(calibration.roles.user);
+    expect(calibrationOf(calibration, { ...setting, categoryMode: 'none' })).toBe(calibration.roles.user);
   });
 
   it.each<[string, (calibration: Calibration) => void, string]>([
@@ -210,22 +214,22 @@ describe('the calibration file', () => {
     ],
     [
       'another policy',
-      (own) => calibrationOf(own, { ...question, policy: hash('f') }),
+      (own) => calibrationOf(own, { ...setting, policy: hash('f') }),
       'the policy bbbbbbbbbbbb, but this one is ffffffffffff',
     ],
     [
       'another role',
-      ({ roles: { user }, ...own }) => calibrationOf({ ...own, roles: { user } }, { ...question, role: 'agent' }),
+      ({ roles: { user }, ...own }) => calibrationOf({ ...own, roles: { user } }, { ...setting, role: 'agent' }),
       'the role user, but the judged one is agent',
     ],
     [
       'another instruction',
-      (own) => calibrationOf(own, { ...question, instruction: hash('f') }),
+      (own) => calibrationOf(own, { ...setting, instruction: hash('f') }),
       'the instruction cccccccccccc, but this one is ffffffffffff',
     ],
     [
       'another way of category scores',
-      (own) => calibrationOf(own, { ...question, categoryMode: 'single' }),
+      (own) => calibrationOf(own, { ...setting, categoryMode: 'single' }),
       'category scores that are joint, but single ones were asked for',
     ],
   ])('is refused with %s, and says what differs', (_, use, message) => {

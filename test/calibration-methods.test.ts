@@ -187,8 +187,8 @@ describe('calibration of extremes', () => {
   it('bounds the temperature where no score is on the wrong side, or all are', () => {
     const right: Labelled[] = [0.1, 0.3, 0.8, 0.9].map((score) => ({ score, label: score > 0.5 ? 1 : 0 }));
     const wrong = right.map(({ score, label }): Labelled => ({ score, label: label === 1 ? 0 : 1 }));
-    expect(temperature.fit(right)).toEqual({ temperature: 0.01 });
-    expect(temperature.fit(wrong)).toEqual({ temperature: 100 });
+    expect(temperature.fit(right)).toEqual({ temperature: 0.05 });
+    expect(temperature.fit(wrong)).toEqual({ temperature: 20 });
   });
 
   it('keeps Platt scaling finite where the labels part cleanly, and refuses labels that are turned round', () => {

@@ -3,7 +3,7 @@ import { gunzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
 import { parseCategoryMap } from '../guard/evaluation/category-map.ts';
-import { type ReadOptions, readSamples, type Sample } from '../guard/evaluation/data.ts';
+import { formatNames, type ReadOptions, readSamples, type Sample } from '../guard/evaluation/data.ts';
 import { EvaluationError, type Policy } from '../guard/index.ts';
 import { defaultPolicy } from '../guard/policies/default.ts';
 
@@ -75,25 +75,43 @@ describe('generic lines', () => {
     await expect(read(lines)).rejects.toThrow(EvaluationError);
     await expect(read(lines)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
   });
+});
 
-  it('never fail but by their own error, which names the line', async () => {
-    const field = fc.constantFrom('id', 'messages', 'role', 'unsafe', 'categories', '__proto__');
-    const line = fc.oneof(
-      fc.string({ unit: 'binary' }),
-      fc.dictionary(field, fc.jsonValue()).map((value) => JSON.stringify(value)),
-      fc.record({ messages: fc.constant('x'), unsafe: fc.constantFrom(0, 1, null), id: fc.integer() }),
-    );
-    await fc.assert(
-      fc.asyncProperty(fc.array(line, { maxLength: 5 }), async (lines) => {
-        try {
-          for (const { unsafe } of await read(lines)) expect([0, 1, null]).toContain(unsafe);
-        } catch (error) {
-          expect(error).toBeInstanceOf(EvaluationError);
-          expect((error as Error).message).toMatch(/^line [1-5][ :]/);
-        }
-      }),
-    );
-  });
+test.each(formatNames)('malformed lines of %s fail by an error of their own, which names the line', async (format) => {
+  const names = [
+    'id',
+    'messages',
+    'role',
+    'unsafe',
+    'categories',
+    'prompt',
+    'S',
+    'H2',
+    'conv_id',
+    'user_input',
+    'toxicity',
+  ];
+  const field = fc.constantFrom(...names, 'jailbreaking', 'generation', 'label', 'unsafe_content', '__proto__');
+  const value = fc.oneof(
+    fc.jsonValue(),
+    fc.constantFrom(0, 1, null, 'good', 'bad', 'x', ['O1'], [{ role: 'user', content: '' }]),
+  );
+  const line = fc.oneof(
+    fc.string({ unit: 'binary' }),
+    fc.dictionary(field, value).map((record) => JSON.stringify(record)),
+    fc.record({ messages: fc.constant('x'), unsafe: fc.constantFrom(0, 1, null), id: fc.integer() }),
+    fc.constant('{"prompt":"x","user_input":"x","S":NaN,"toxicity":NaN}'),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(line, { maxLength: 5 }), async (lines) => {
+      try {
+        for (const { unsafe } of await read(lines, { format })) expect([0, 1, null]).toContain(unsafe);
+      } catch (error) {
+        expect(error).toBeInstanceOf(EvaluationError);
+        expect((error as Error).message).toMatch(/^line [1-5][ :]/);
+      }
+    }),
+  );
 });
 
 describe('the lines of OpenAI', () => {

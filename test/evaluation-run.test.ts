@@ -21,6 +21,7 @@ const base: Run = makeRun({
     { code: 'O2', name: 'Sex & co' },
   ],
   threshold: 0.5,
+  calibratedThreshold: 0.3,
   concurrency: 1,
   rows: [],
   failures: [],
@@ -104,7 +105,7 @@ describe('the three ways', () => {
   });
 
   it('ask a system without category scores only what it can answer', () => {
-    const api = { name: 'api', score: ({ id }: Row) => (id === 'first' ? undefined : 3) };
+    const api = { name: 'api', threshold: 0.5, score: ({ id }: Row) => (id === 'first' ? undefined : 3) };
     expect(answersTo({ way: '1-vs-all', code: 'O1' }, api, rows)).toEqual([]);
     expect(answersTo({ way: '1-vs-benign', code: 'O1' }, api, rows).map(({ id }) => id)).toEqual(['both', 'benign']);
   });
@@ -147,6 +148,7 @@ describe('an evaluation', () => {
     );
     expect(guard!.ranking!.auprc.estimate).toBeGreaterThan(api!.ranking!.auprc.estimate + 0.2);
     expect(calibrated!.ranking!.auprc.estimate).toBe(guard!.ranking!.auprc.estimate);
+    expect([guard, calibrated].map((one) => one!.decision!.threshold)).toEqual([0.5, 0.3]);
     // What is no probability has a ranking all the same.
     expect(severity).toMatchObject({ decision: null, probability: null, samples: 300 });
     expect(severity!.ranking).not.toBeNull();

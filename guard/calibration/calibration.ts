@@ -11,7 +11,6 @@ export const formatName = 'llama-guard-webgpu calibration';
 const hash = z.string().regex(/^[0-9a-f]{64}$/, 'must be a SHA-256 hash: 64 digits of lower-case hexadecimal');
 const count = z.number().int().nonnegative();
 
-/** One score's map, of the whole policy or of one category. */
 const part = z.strictObject({
   map: calibrationMap,
   /** From which probability a sample is flagged; where it was chosen on data. */
@@ -28,7 +27,6 @@ const roleCalibration = z.strictObject({
   categories: z.record(z.string(), part),
 });
 
-/** What the guard said in numbers, made into probabilities: for one model, dtype and policy, by role. */
 const calibration = z.strictObject({
   format: z.literal(formatName),
   version: z.literal(formatVersion),
@@ -40,19 +38,21 @@ const calibration = z.strictObject({
   roles: z.strictObject({ user: roleCalibration.optional(), agent: roleCalibration.optional() }),
 });
 
+/** The map of one kind of scores, those of the whole policy or of one category, and its threshold. */
 export type CalibrationPart = z.infer<typeof part>;
 export type RoleCalibration = z.infer<typeof roleCalibration>;
+/** What turns a guard's scores into probabilities, by role; of one model, dtype and policy. As it stands in its file. */
 export type Calibration = z.infer<typeof calibration>;
 
-/** What a calibration was fitted to, and what it is about to be used with. */
+/** The weights that scores come from. */
 export interface Subject {
   readonly model: { readonly name: string; readonly hash: string };
   readonly dtype: WeightDType;
 }
 
-export interface Question {
+/** The question that scores answer; policy and instruction by their hashes. */
+export interface Setting {
   readonly role: Role;
-  /** Hashes. */
   readonly policy: string;
   readonly instruction: string;
   readonly categoryMode: Calibration['categoryMode'];
@@ -81,25 +81,25 @@ export function assertCalibrates({ model, dtype }: Calibration, subject: Subject
 }
 
 /**
- * The part of a calibration that a question's scores are calibrated by.
- * @throws CalibrationError `calibration-mismatch` where it was fitted to another question
+ * The part of a calibration that a setting's scores are calibrated by.
+ * @throws CalibrationError `calibration-mismatch` where it was fitted to another setting
  */
-export function calibrationOf(calibration: Calibration, question: Question): RoleCalibration {
+export function calibrationOf(calibration: Calibration, setting: Setting): RoleCalibration {
   const { policy, roles, categoryMode } = calibration;
-  if (policy !== question.policy) {
-    throw mismatch(`the policy ${short(policy)}, but this one is ${short(question.policy)}`);
+  if (policy !== setting.policy) {
+    throw mismatch(`the policy ${short(policy)}, but this one is ${short(setting.policy)}`);
   }
-  const own = roles[question.role];
+  const own = roles[setting.role];
   if (own === undefined) {
-    throw mismatch(`the role ${Object.keys(roles).join(', ')}, but the judged one is ${question.role}`);
+    throw mismatch(`the role ${Object.keys(roles).join(', ')}, but the judged one is ${setting.role}`);
   }
-  if (own.instruction !== question.instruction) {
+  if (own.instruction !== setting.instruction) {
     throw mismatch(
-      `the instruction ${short(own.instruction)}, but this one is ${short(question.instruction)}: its options differ, ` +
+      `the instruction ${short(own.instruction)}, but this one is ${short(setting.instruction)}: its options differ, ` +
         'or the version of this program does',
     );
   }
-  const asked = question.categoryMode;
+  const asked = setting.categoryMode;
   if (asked !== 'none' && asked !== categoryMode && Object.keys(own.categories).length > 0) {
     throw mismatch(`category scores that are ${categoryMode}, but ${asked} ones were asked for`);
   }

@@ -42,6 +42,8 @@ export interface FitSubject extends Subject {
 export function fitCalibration(samples: readonly Scored[], subject: FitSubject, options: FitOptions): Calibration {
   const { model, dtype, policy, instruction, categoryMode } = subject;
   const sets = scoreSets(samples);
+  if (sets.length === 0)
+    throw new CalibrationError('fit-impossible', 'No sample was scored: there is nothing to fit on.');
   const fitted = sets
     .filter(({ code }) => code === undefined)
     .map((set) => {

@@ -28,9 +28,7 @@ export interface Change {
   readonly change: Interval;
 }
 
-/**
- * What a calibration did to the scores of a role, or of one category under it, on samples that it was not fitted on.
- */
+/** What a calibration did to the scores of a role, or of a category under it, on samples that it was not fitted on. */
 export interface PartReport {
   readonly role: Role;
   /** Absent of the whole policy. */

@@ -8,12 +8,12 @@ export interface Temperature {
   readonly temperature: number;
 }
 
-/** Beyond these a temperature says nothing more: all scores are 0.5, or 0 and 1. */
-const [coldest, hottest] = [0.01, 100];
+/** Beyond these a temperature says nothing more: nearly all scores are 0.5, or 0 and 1. */
+const [coldest, hottest] = [0.05, 20];
 
 /**
  * Temperature scaling (Guo et al. 2017, arXiv 1706.04599): `sigmoid(log-odds / T)`, T by maximum likelihood. 0.5 stays
- * where it is. Where the labels would have T beyond 0.01 to 100, because no score is on the wrong side of 0.5 or
+ * where it is. Where the labels would have T beyond 0.05 to 20, because no score is on the wrong side of 0.5 or
  * because scores do not rise with labels, the bound is taken.
  */
 export const temperature: Method<'labels', Temperature> = {

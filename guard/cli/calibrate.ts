@@ -8,31 +8,25 @@ import { parseRule } from '../calibration/rule.ts';
 import { split } from '../calibration/samples.ts';
 import { calibrationTables } from '../calibration/tables.ts';
 import { EvaluationError } from '../errors.ts';
-import { type FormatName, formatNames } from '../evaluation/data.ts';
 import type { ThresholdRule } from '../evaluation/metrics.ts';
 import { readRun } from '../evaluation/node/run-file.ts';
 import type { Run } from '../evaluation/run.ts';
 import type { CategoryMode, Guard } from '../guard.ts';
 import { calibrationHash, canonicalJson, hashesOf } from '../identity.ts';
 import { renderText } from '../report/text.ts';
-import { addGuardFlags, exitCodes, loadFromFlags, parseCount, type SharedFlags } from './options.ts';
-import { readMap, scoreWithBar, stemOf } from './score-set.ts';
+import { addGuardFlags, exitCodes, loadFromFlags, type SharedFlags } from './options.ts';
+import { addDataFlags, type DataFlags, describeFailures, scoreSet } from './score-set.ts';
 
-interface CalibrateFlags extends Omit<SharedFlags, 'threshold' | 'calibration'> {
+interface CalibrateFlags extends Omit<SharedFlags, 'threshold' | 'calibration'>, DataFlags {
   readonly method: MethodName;
   readonly out: string;
   readonly threshold?: ThresholdRule;
   readonly fit: number;
   readonly seed: number;
-  readonly format: FormatName;
-  readonly map?: string;
-  readonly assumeSafe?: true;
-  readonly concurrency: number;
-  readonly resamples: number;
 }
 
 export function calibrateCommand(): Command {
-  return addGuardFlags(new Command('calibrate'))
+  return addDataFlags(addGuardFlags(new Command('calibrate')))
     .description('fit what turns scores into probabilities, and tell what it does to samples that it did not see')
     .argument('<data>', 'labelled JSON Lines, as for eval; or a .run.json that eval kept, which is not scored again')
     .addOption(new Option('--method <method>', 'how it is fitted').choices(methodNames).makeOptionMandatory())
@@ -40,16 +34,11 @@ export function calibrateCommand(): Command {
     .option('--threshold <rule>', 'choose thresholds on the data: fpr=0.01, recall=0.95 or f1', parseThresholdRule)
     .option('--fit <share>', 'share of the samples to fit on; the report is on the others', parseShare, 0.5)
     .option('--seed <n>', 'of the parting of samples, and of the bootstrap', parseSeed, 1)
-    .addOption(new Option('--format <format>', 'how its lines are read').choices(formatNames).default('generic'))
-    .option('--map <file>', 'from the data\'s labels to the policy\'s codes: {"S": "O2", ...}')
-    .option('--assume-safe', 'take what no known label calls unsafe for safe, as published figures do')
-    .option('--concurrency <n>', 'checks side by side', parseCount, 64)
-    .option('--resamples <n>', 'resamples of the bootstrap intervals', parseCount, 1000)
     .addHelpText(
       'after',
       `
-Either role, and every category with labels enough, is calibrated by itself. The file is of one model, dtype and policy, and is
-refused with others. temperature, platt and isotonic learn from labels; contextual and batch need none.
+Either role, and every category with labels enough, is calibrated by itself. The file is of one model, dtype and policy,
+and is refused with others. temperature, platt and isotonic learn from labels; contextual and batch need none.
 Scores are kept as those of eval are, and taken from there if eval has them.`,
     )
     .action(calibrate);
@@ -80,10 +69,11 @@ async function calibrate(data: string, flags: CalibrateFlags): Promise<void> {
     process.stdout.write(`${JSON.stringify(told)}\n`);
     return;
   }
+  const codes = run.categories.map(({ code }) => code);
   const texts = [
     `Fitted on ${fit.length} samples, drawn by seed ${seed}; ${rest.length} others are reported on.`,
-    ...run.failures.map(({ id, line, code, message }) => `line ${line} (${id}): ${code}: ${message}`),
-    ...calibrationTables(calibration, parts).map(renderText),
+    ...describeFailures(run),
+    ...calibrationTables(calibration, parts, codes).map(renderText),
   ];
   process.stdout.write(`${texts.join('\n')}\n\nWritten to ${out}\n`);
 }
@@ -95,23 +85,11 @@ async function scoresFor(data: string, flags: CalibrateFlags) {
   if (kept && !needsGuard) return { run: kept, contentFree: [] };
   await using guard = await loadFromFlags(flags);
   if (kept) await assertSameGuard(guard, kept, data);
-  const run = kept ?? (await score(guard, data, flags));
+  const { threshold: _rule, ...scoring } = flags;
+  const unlabelled = methods[flags.method].needs !== 'labels';
+  const run = kept ?? (await scoreSet(guard, data, scoring, { unlabelled }));
   const roles = [...new Set(run.rows.map(({ role }) => role))];
   return { run, contentFree: needsGuard ? await measureContentFree(guard, roles, categoryModeOf(run)) : [] };
-}
-
-async function score(guard: Guard, data: string, flags: CalibrateFlags): Promise<Run> {
-  const map = flags.map === undefined ? {} : { map: await readMap(flags.map, guard.policy, flags.format) };
-  return scoreWithBar(guard, data, {
-    categories: flags.categories,
-    ...(flags.role ? { role: flags.role } : {}),
-    ...map,
-    format: flags.format,
-    assumeSafe: flags.assumeSafe ?? false,
-    concurrency: flags.concurrency,
-    folder: `${stemOf(data)}.eval`,
-    unlabelled: methods[flags.method].needs !== 'labels',
-  });
 }
 
 /** @throws EvaluationError `run-invalid` where a run is not of this model, dtype and policy */

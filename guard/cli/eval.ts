@@ -1,8 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { OptionError } from '../errors.ts';
-import { type FormatName, formatNames } from '../evaluation/data.ts';
 import { evaluate } from '../evaluation/figures.ts';
 import { readLines } from '../evaluation/node/lines.ts';
 import { keyOf } from '../evaluation/node/score-file.ts';
@@ -10,47 +9,28 @@ import { readOtherScores } from '../evaluation/other-scores.ts';
 import { describeRun, tablesOf } from '../evaluation/tables.ts';
 import { renderText } from '../report/text.ts';
 import { compareCommand } from './eval-compare.ts';
-import {
-  addSharedFlags,
-  calibrationFlag,
-  checkOptions,
-  exitCodes,
-  loadFromFlags,
-  parseCount,
-  type SharedFlags,
-  shuffleFlag,
-} from './options.ts';
-import { readMap, scoreWithBar, stemOf } from './score-set.ts';
+import { addSharedFlags, calibrationFlag, exitCodes, loadFromFlags, type SharedFlags, shuffleFlag } from './options.ts';
+import { addDataFlags, type DataFlags, describeFailures, scoreSet, stemOf } from './score-set.ts';
 
-interface EvalFlags extends SharedFlags {
-  readonly format: FormatName;
-  readonly map?: string;
-  readonly assumeSafe?: true;
+interface EvalFlags extends SharedFlags, DataFlags {
   readonly out?: string;
   readonly report?: string;
   readonly scores: readonly string[];
   readonly column: readonly string[];
-  readonly concurrency: number;
-  readonly resamples: number;
 }
 
 export function evalCommand(): Command {
   const collect = (value: string, earlier: readonly string[]) => [...earlier, value];
   return (
-    addSharedFlags(new Command('eval'))
+    addDataFlags(addSharedFlags(new Command('eval')))
       .description('score a labelled set, with metrics, curves and a report')
       .argument('<data>', 'JSON Lines, or packed as .jsonl.gz')
-      .addOption(new Option('--format <format>', 'how its lines are read').choices(formatNames).default('generic'))
       .addOption(calibrationFlag())
       .addOption(shuffleFlag())
-      .option('--map <file>', 'from the data\'s labels to the policy\'s codes: {"S": "O2", ...}')
-      .option('--assume-safe', 'take what no known label calls unsafe for safe, as published figures do')
       .option('--out <folder>', 'where scores and results are kept (default: beside the data)')
       .option('--report <file>', 'write one self-contained HTML page with plots')
       .option('--scores <file>', "another system's scores: lines with an id and a column; may be repeated", collect, [])
       .option('--column <name>', 'a column of those files; may be repeated', collect, [])
-      .option('--concurrency <n>', 'checks side by side', parseCount, 64)
-      .option('--resamples <n>', 'resamples of the bootstrap intervals', parseCount, 1000)
       .addHelpText(
         'after',
         `
@@ -68,17 +48,8 @@ async function evaluateCommand(file: string, flags: EvalFlags): Promise<void> {
   const report = flags.report === undefined ? undefined : { file: flags.report, ...(await loadReport()) };
   const others = await readOthers(flags);
   await using guard = await loadFromFlags(flags);
-  const map = flags.map === undefined ? {} : { map: await readMap(flags.map, guard.policy, flags.format) };
   const folder = flags.out ?? `${stemOf(file)}.eval`;
-  const run = await scoreWithBar(guard, file, {
-    ...checkOptions(flags),
-    ...map,
-    format: flags.format,
-    assumeSafe: flags.assumeSafe ?? false,
-    concurrency: flags.concurrency,
-    folder,
-    others,
-  });
+  const run = await scoreSet(guard, file, flags, { folder, others });
   const runFile = join(folder, `${basename(stemOf(file))}.${keyOf(run.identity)}.run.json`);
   await writeFile(runFile, `${JSON.stringify(run)}\n`);
   const evaluation = evaluate(run, { resamples: flags.resamples });
@@ -89,8 +60,11 @@ async function evaluateCommand(file: string, flags: EvalFlags): Promise<void> {
     process.stdout.write(`${JSON.stringify({ ...told, ...evaluation, file: runFile })}\n`);
     return;
   }
-  const failures = run.failures.map(({ id, line, code, message }) => `line ${line} (${id}): ${code}: ${message}`);
-  const texts = [...describeRun(run, evaluation), ...failures, ...tablesOf(run, evaluation).map(renderText)];
+  const texts = [
+    ...describeRun(run, evaluation),
+    ...describeFailures(run),
+    ...tablesOf(run, evaluation).map(renderText),
+  ];
   process.stdout.write(`${texts.join('\n')}\n\nKept in ${runFile}\n`);
 }
 

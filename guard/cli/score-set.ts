@@ -1,18 +1,56 @@
+import { type Command, Option } from 'commander';
 import { type CategoryMap, parseCategoryMap } from '../evaluation/category-map.ts';
-import { type FormatName, formats } from '../evaluation/data.ts';
+import { type FormatName, formatNames, formats } from '../evaluation/data.ts';
 import type { Format } from '../evaluation/formats/format.ts';
 import { type EvaluateOptions, evaluateFile } from '../evaluation/node/evaluate-file.ts';
 import { readJsonFile } from '../evaluation/node/lines.ts';
 import type { Run } from '../evaluation/run.ts';
 import type { Guard } from '../guard.ts';
 import type { Policy } from '../policy.ts';
+import { checkOptions, parseCount, type SharedFlags } from './options.ts';
 import { countBar } from './progress.ts';
 
-/** Scores a labelled set, with a bar on a terminal. */
-export async function scoreWithBar(guard: Guard, file: string, options: EvaluateOptions): Promise<Run> {
+/** The flags of commands that score a labelled set. */
+export interface DataFlags {
+  readonly format: FormatName;
+  readonly map?: string;
+  readonly assumeSafe?: true;
+  readonly concurrency: number;
+  readonly resamples: number;
+}
+
+export function addDataFlags(command: Command): Command {
+  return command
+    .addOption(new Option('--format <format>', 'how its lines are read').choices(formatNames).default('generic'))
+    .option('--map <file>', 'from the data\'s labels to the policy\'s codes: {"S": "O2", ...}')
+    .option('--assume-safe', 'take what no known label calls unsafe for safe, as published figures do')
+    .option('--concurrency <n>', 'checks side by side', parseCount, 64)
+    .option('--resamples <n>', 'resamples of the bootstrap intervals', parseCount, 1000);
+}
+
+type Checks = Pick<SharedFlags, 'role' | 'threshold' | 'categories'>;
+
+/**
+ * Scores a labelled set as the flags say, with a bar on a terminal; scores are kept beside the data where no folder is
+ * named.
+ * @throws EvaluationError
+ */
+export async function scoreSet(
+  guard: Guard,
+  file: string,
+  { format, map, assumeSafe, concurrency, ...checks }: DataFlags & Checks,
+  options: Partial<EvaluateOptions>,
+): Promise<Run> {
+  const codes = map === undefined ? {} : { map: await readMap(map, guard.policy, format) };
   let bar: ReturnType<typeof countBar> | undefined;
   try {
     return await evaluateFile(guard, file, {
+      folder: `${stemOf(file)}.eval`,
+      ...checkOptions(checks),
+      ...codes,
+      format,
+      assumeSafe: assumeSafe ?? false,
+      concurrency,
       ...options,
       onStart: (total, scored) => {
         bar = countBar('Scoring', total, scored);
@@ -24,12 +62,15 @@ export async function scoreWithBar(guard: Guard, file: string, options: Evaluate
   }
 }
 
-/** Reads a category map for a format's labels and a policy's codes. @throws EvaluationError */
-export async function readMap(file: string, policy: Policy, format: FormatName): Promise<CategoryMap> {
+async function readMap(file: string, policy: Policy, format: FormatName): Promise<CategoryMap> {
   const { vocabulary }: Format = formats[format];
   const json = await readJsonFile(file, 'map-invalid');
   return parseCategoryMap(json, file, { policy, ...(vocabulary ? { vocabulary } : {}) });
 }
+
+/** The samples that could not be judged, a line each. */
+export const describeFailures = ({ failures }: Run): string[] =>
+  failures.map(({ id, line, code, message }) => `line ${line} (${id}): ${code}: ${message}`);
 
 /** A file's name without what says that it is data. */
 export const stemOf = (file: string): string => file.replace(/(?:\.(?:jsonl|ndjson|json))?(?:\.gz)?$/, '');

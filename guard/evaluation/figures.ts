@@ -22,7 +22,7 @@ export interface Figures extends Question {
   readonly positives: number;
   /** What the order of the scores is worth, whatever their scale; null without samples of both kinds. */
   readonly ranking: RankingFigures | null;
-  /** At the run's threshold; null, as is `probability`, where scores are not from 0 to 1. */
+  /** At the system's threshold; null, as is `probability`, where scores are not from 0 to 1. */
   readonly decision: Confusion | null;
   readonly probability: ProbabilityFigures | null;
 }
@@ -65,13 +65,13 @@ const shownThresholds = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95];
 
 /** Every question of a run, of every system that answers it. Nothing but the run and the seed decides the outcome. */
 export function evaluate(run: Run, options: BootstrapOptions = {}): Evaluation {
-  const { rows, failures, threshold } = run;
+  const { rows, failures } = run;
   const systems = systemsOf(run);
   const figures = questionsOf(run).flatMap((question) =>
     systems.flatMap((system): Figures[] => {
       const answers = answersTo(question, system, rows);
       if (answers.length === 0) return [];
-      return [{ ...question, system: system.name, ...figuresOf(answers, threshold, options) }];
+      return [{ ...question, system: system.name, ...figuresOf(answers, system.threshold, options) }];
     }),
   );
   const labelled = (label: 0 | 1 | null) => rows.filter(({ unsafe }) => unsafe === label).length;

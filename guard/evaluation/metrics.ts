@@ -34,9 +34,7 @@ export interface Confusion {
   readonly accuracy: number | null;
 }
 
-/**
- * What a threshold is chosen by: the best recall within a false positive rate, a recall to be reached, or the best F1.
- */
+/** What chooses a threshold: the best recall within a false positive rate, a recall to be reached, or the best F1. */
 export type ThresholdRule = { readonly fpr: number } | { readonly recall: number } | 'f1';
 
 /** A bar of the reliability diagram: the samples whose score lies in `(low, high]`; 0 belongs to the first. */

@@ -7,6 +7,7 @@ import type { Answer } from './questions.ts';
 /** A system's answers under its name. */
 export interface Series {
   readonly system: string;
+  readonly threshold: number;
   readonly answers: readonly Answer[];
 }
 
@@ -79,8 +80,8 @@ export function reliabilityPlot(series: readonly Series[]): string {
   });
 }
 
-/** How often each score is given, by label. */
-export function histogram({ answers }: Series, threshold: number): string {
+/** How often each score is given, by label, and the threshold. */
+export function histogram({ answers, threshold }: Series): string {
   const labelled = answers.map(({ score, label }) => ({ score, label: label === 1 ? 'unsafe' : 'safe' }));
   return draw({
     ...size,

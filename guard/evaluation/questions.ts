@@ -19,6 +19,8 @@ export interface Question {
 /** Something that scores samples, under the name that tables call it by. */
 export interface System {
   readonly name: string;
+  /** From which score a sample counts as flagged. */
+  readonly threshold: number;
   /** Higher is less safe; undefined where it did not say. */
   score(row: Row): number | null | undefined;
   /** The same of one category; absent where it does not tell them apart. */
@@ -47,20 +49,26 @@ export function questionsOf({ categories }: Pick<Run, 'categories'>): Question[]
  * The guard, its probability over the whole vocabulary, its calibrated score where there is one, and other systems. Of
  * categories the guard speaks by one score alone.
  */
-export function systemsOf({ rows }: Pick<Run, 'rows'>): [guard: System, ...System[]] {
-  const guard: System = { name: ownName, score: (row) => row.score };
+export function systemsOf(run: Run): [guard: System, ...System[]] {
+  const { rows, threshold, calibratedThreshold } = run;
+  const guard: System = { name: ownName, threshold, score: (row) => row.score };
   const byCategory = rows.some(({ categoryScores }) => categoryScores !== undefined);
   const calibrated = rows.some((row) => row.calibrated !== null);
   const others = [...new Set(rows.flatMap(({ others = {} }) => Object.keys(others)))];
   return [
     byCategory ? { ...guard, categoryScore: (row, code) => row.categoryScores?.[code] } : guard,
-    { name: wholeVocabularyName, score: (row) => row.unsafeProbability, categoryScore: () => undefined },
-    ...(calibrated
-      ? [{ name: calibratedName, score: (row: Row) => row.calibrated, categoryScore: () => undefined }]
-      : []),
-    ...others.map((name): System => ({ name, score: (row) => row.others?.[name] })),
+    { ...guard, name: wholeVocabularyName, score: (row) => row.unsafeProbability, categoryScore: () => undefined },
+    ...(calibrated ? [calibratedSystem(calibratedThreshold)] : []),
+    ...others.map((name): System => ({ name, threshold, score: (row) => row.others?.[name] })),
   ];
 }
+
+const calibratedSystem = (threshold: number): System => ({
+  name: calibratedName,
+  threshold,
+  score: (row) => row.calibrated,
+  categoryScore: () => undefined,
+});
 
 /**
  * The rows that a question is about, with the label that it gives them and the system's score. A system that does not tell

@@ -32,7 +32,13 @@ const renderFigure = ({ caption, plot }: Figure): string =>
 function plotsOf(run: Run, { figures }: Evaluation): Figure[] {
   const nameOf = new Map(run.categories.map(({ code, name }) => [code, `${code} ${name}`]));
   const series = systemsOf(run)
-    .map((system): Series => ({ system: system.name, answers: answersTo({ way: 'overall' }, system, run.rows) }))
+    .map(
+      (system): Series => ({
+        system: system.name,
+        threshold: system.threshold,
+        answers: answersTo({ way: 'overall' }, system, run.rows),
+      }),
+    )
     .filter(({ answers }) => answers.length > 0);
   const own = series.filter(({ system }) => system === ownName || system === calibratedName);
   const byCategory = figures.filter(({ system }) => system === ownName);
@@ -45,7 +51,7 @@ function plotsOf(run: Run, { figures }: Evaluation): Figure[] {
       caption: own.length > 1 ? 'Reliability, before and after calibration' : 'Reliability',
       plot: reliabilityPlot(own),
     },
-    ...own.map((one) => ({ caption: `Scores: ${one.system}`, plot: histogram(one, run.threshold) })),
+    ...own.map((one) => ({ caption: `Scores: ${one.system}`, plot: histogram(one) })),
     { caption: 'AUPRC by category', plot: categoryBars(byCategory, (code) => nameOf.get(code)!) },
   ];
 }

@@ -71,6 +71,8 @@ const run = z.object({
   categories: z.array(z.object({ code: z.string(), name: z.string() })),
   /** From which score a sample counts as flagged. */
   threshold: probability,
+  /** The same of the calibrated score: what the calibration was given by its data, unless one was asked for. */
+  calibratedThreshold: probability,
   /** Checks under way side by side: what their milliseconds include. */
   concurrency: count,
   rows: z.array(row),

@@ -91,10 +91,18 @@ export async function evaluateFile(guard: Guard, file: string, options: Evaluate
     data: { name: basename(file), format, assumeSafe, hash: hash.digest('hex') },
     categories: policy.categories.map(({ code, name }) => ({ code, name })),
     threshold,
+    calibratedThreshold: checks.threshold ?? calibratedThreshold(guard, rows) ?? threshold,
     concurrency,
     rows,
     failures,
   });
+}
+
+/** The threshold that the calibration was given by its data, where the roles of the rows have one in common. */
+function calibratedThreshold({ calibration }: Guard, rows: readonly Row[]): number | undefined {
+  const roles = [...new Set(rows.map(({ role }) => role))];
+  const [first, ...others] = roles.map((role) => calibration?.roles[role]?.overall.threshold?.value);
+  return others.every((other) => other === first) ? first : undefined;
 }
 
 async function identityOf(guard: Guard, checks: CheckManyOptions): Promise<Identity> {
