@@ -28,7 +28,7 @@ export function addDataFlags(command: Command): Command {
     .option('--resamples <n>', 'resamples of the bootstrap intervals', parseCount, 1000);
 }
 
-type Checks = Pick<SharedFlags, 'role' | 'threshold' | 'categories'>;
+type Checks = Pick<SharedFlags, 'role' | 'threshold' | 'categories' | 'shuffleCategories'>;
 
 /**
  * Scores a labelled set as the flags say, with a bar on a terminal; scores are kept beside the data where no folder is
