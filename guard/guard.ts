@@ -15,7 +15,7 @@ import { type Calibration, calibrationOf, type RoleCalibration } from './calibra
 import { decide } from './calibration/decide.ts';
 import { lastSpeaker, parseConversation } from './conversation.ts';
 import { OptionError } from './errors.ts';
-import { neutraliseTurns } from './hostile.ts';
+import { makeHarmless } from './hostile/index.ts';
 import { instructionHash, policyHash } from './identity.ts';
 import { mapInOrder } from './in-order.ts';
 import { buildInstruction, type Instruction } from './instruction.ts';
@@ -305,7 +305,7 @@ export class Guard implements AsyncDisposable {
     }
     if (policy !== this.policy) this.#assertPolicy(policy);
     const spoken = parseConversation(conversation, policy);
-    const { turns, suspicions } = neutraliseTurns(spoken);
+    const { turns, suspicions } = makeHarmless(spoken);
     const task: Task = { policy, role: options.role ?? lastSpeaker(spoken), turns, signal };
     return { task, suspicions };
   }

@@ -15,7 +15,7 @@ export {
   Guard,
   type LoadOptions,
 } from './guard.ts';
-export { type MessageSuspicion, neutralise, type Suspicion } from './hostile.ts';
+export { type MessageSuspicion, neutralise, type Suspicion } from './hostile/index.ts';
 export { type Hashes, hashesOf, instructionHash, policyHash } from './identity.ts';
 export { buildInstruction, type Instruction } from './instruction.ts';
 export type { Message, Role, Turn } from './messages.ts';

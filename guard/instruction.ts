@@ -14,7 +14,7 @@ export interface Instruction {
  * Renders the instruction byte for byte as the models were trained on it. It ends in `[/INST]`: the space of the
  * completion ` safe` belongs to the completion's first piece.
  *
- * The turns are placed as they are; pass them through `neutraliseTurns` first.
+ * The turns are placed as they are; pass them through `makeHarmless` first.
  */
 export function buildInstruction(parts: {
   readonly policy: Policy;

@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { PolicyError } from './errors.ts';
-import { isRewritten, neutralise } from './hostile.ts';
+import { isRewritten, neutralise } from './hostile/index.ts';
 import type { Role, Speaker } from './messages.ts';
 
 /** What is to be done with a conversation that violates a category, the strictest first. */

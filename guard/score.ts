@@ -1,4 +1,4 @@
-import type { MessageSuspicion } from './hostile.ts';
+import type { MessageSuspicion } from './hostile/index.ts';
 import type { Role } from './messages.ts';
 import type { OrderSpread } from './orders.ts';
 import type { Action } from './policy.ts';
