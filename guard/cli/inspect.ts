@@ -6,6 +6,7 @@ import { openDevice } from '../../engine/node/open-device.ts';
 import { weightDTypes } from '../../kernels/contract.ts';
 import { assertFits } from '../../tokenizer/index.ts';
 import { loadTokenizer } from '../../tokenizer/load.node.ts';
+import { folderFormat } from '../node/folder-format.ts';
 import { embeddedModel, folderPolicy, resolveCacheTokens, resolveDType } from '../node/load.ts';
 import { addSharedFlags, policyOf, type SharedFlags } from './options.ts';
 
@@ -20,7 +21,8 @@ async function inspect(folder: string, flags: SharedFlags): Promise<void> {
   await using model = await openModelFolder(folder);
   using tokenizer = await loadTokenizer(folder);
   assertFits(tokenizer, model.config.vocabularySize);
-  const policy = (await policyOf(flags))(await folderPolicy(model));
+  const format = await folderFormat(model, flags.promptFormat);
+  const policy = (await policyOf(flags))(await folderPolicy(model, format));
   const { backend, decision } = await openDevice(flags.device);
   await using _ = backend;
   const dtype = resolveDType(flags.dtype, model);
@@ -34,6 +36,7 @@ async function inspect(folder: string, flags: SharedFlags): Promise<void> {
     stored: model.storedDTypes,
     bytes: model.source.totalBytes,
     vocabulary: tokenizer.vocabularySize,
+    format: format.name,
     categories: policy.categories.map(({ code, name }) => ({ code, name })),
     needs,
     dtype,
@@ -58,6 +61,7 @@ async function inspect(folder: string, flags: SharedFlags): Promise<void> {
     ],
     ['context', `${config.maxPositionEmbeddings} tokens`],
     ['vocabulary', `${config.vocabularySize} (tokenizer: ${report.vocabulary})`],
+    ['format', report.format],
     ['categories', report.categories.map(({ code, name }) => `${code} ${name}`).join(', ')],
     ...Object.entries(needs).map(([d, n]) => [
       `memory, ${d}`,
