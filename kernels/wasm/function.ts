@@ -1,4 +1,4 @@
-import { type Bytes, encodeModule, type FunctionBody, unsigned, type ValueType } from './encoding.ts';
+import { type Code, encodeModule, type FunctionBody, unsigned, type ValueType } from './encoding.ts';
 import { I32, like, storeCode, type Value } from './values.ts';
 
 /** A local variable: an expression that reads it, and what may be assigned to. */
@@ -22,7 +22,7 @@ const nothing = 0x40;
 export class FunctionBuilder {
   readonly #parameters: number;
   readonly #locals: ValueType[] = [];
-  readonly #code: number[] = [];
+  readonly #code: Code[] = [];
 
   constructor(parameters: number) {
     this.#parameters = parameters;
@@ -96,8 +96,8 @@ export class FunctionBuilder {
     this.#emit(...given.map((argument) => I32.of(argument).code), [0x10, ...unsigned(index)]);
   }
 
-  #emit(...parts: readonly Bytes[]): void {
-    for (const part of parts) this.#code.push(...part);
+  #emit(...parts: readonly Code[]): void {
+    this.#code.push(...parts);
   }
 }
 

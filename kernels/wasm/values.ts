@@ -1,4 +1,4 @@
-import { type Bytes, f32Bytes, i32Bytes, signed, unsigned, type ValueType } from './encoding.ts';
+import { type Code, f32Bytes, i32Bytes, signed, unsigned, type ValueType } from './encoding.ts';
 
 /**
  * Typed expressions. A value is the instructions that leave it on the stack, and an operator puts its instruction
@@ -9,22 +9,19 @@ import { type Bytes, f32Bytes, i32Bytes, signed, unsigned, type ValueType } from
  */
 export abstract class Value {
   abstract readonly type: ValueType;
-  readonly code: Bytes;
+  readonly code: Code;
 
-  constructor(code: Bytes) {
+  constructor(code: Code) {
     this.code = code;
   }
 }
 
 /** Another expression of the type of `value`. */
-export function like<T extends Value>(value: T, code: Bytes): T {
-  return new (value.constructor as new (code: Bytes) => T)(code);
+export function like<T extends Value>(value: T, code: Code): T {
+  return new (value.constructor as new (code: Code) => T)(code);
 }
 
-const after = (operands: readonly Value[], ...opcode: Bytes): number[] => [
-  ...operands.flatMap(({ code }) => code),
-  ...opcode,
-];
+const after = (operands: readonly Value[], ...opcode: Code): Code => [...operands.map(({ code }) => code), ...opcode];
 /** Vector instructions have numbers of their own behind a prefix. */
 const simd = (opcode: number): number[] => [0xfd, ...unsigned(opcode)];
 /** What follows the opcode of a load or store: no alignment is promised, and `offset` is added to the address. */
@@ -212,7 +209,7 @@ abstract class V128 extends Value {
 /** Four single-precision numbers. */
 export class F32x4 extends V128 {
   static of(...lanes: readonly [number, number, number, number]) {
-    return new F32x4([...simd(12), ...lanes.flatMap(f32Bytes)]);
+    return new F32x4([...simd(12), ...f32Bytes(...lanes)]);
   }
 
   static const(value: number) {
@@ -303,7 +300,7 @@ export class F32x4 extends V128 {
 /** Four 32-bit integers. */
 export class I32x4 extends V128 {
   static of(...lanes: readonly [number, number, number, number]) {
-    return new I32x4([...simd(12), ...lanes.flatMap(i32Bytes)]);
+    return new I32x4([...simd(12), ...i32Bytes(...lanes)]);
   }
 
   static const(value: number) {
