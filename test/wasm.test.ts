@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Session } from '../engine/index.ts';
-import { availableThreads, openCpu } from '../engine/node/open-cpu.ts';
+import { openCpu } from '../engine/node/open-cpu.ts';
 import { startWorker } from '../engine/node/start-worker.ts';
 import { LinearMemory } from '../engine/wasm/memory.ts';
 import { openWasm } from '../engine/wasm/open.ts';
@@ -243,18 +243,6 @@ describe('the processor', () => {
 
   it('wants a number of threads', () => {
     expect(() => openCpu({ threads: 0 })).toThrow(/from 1 to 1024, but is 0/);
-  });
-
-  it('takes no more threads than its control group grants', () => {
-    const cores = availableThreads(() => 'max 100000\n');
-    expect(availableThreads(() => '100000 100000\n')).toBe(1);
-    expect(availableThreads(() => '40000 100000\n')).toBe(1);
-    expect(availableThreads(() => '99900000 100000\n')).toBe(cores);
-    expect(
-      availableThreads(() => {
-        throw new Error('no such file');
-      }),
-    ).toBe(cores);
   });
 
   it('lets a process end that forgets to dispose', () => {
