@@ -25,10 +25,9 @@ import {
   sharedScratchAddress,
 } from '../../kernels/wasm/kernel.ts';
 import type { DeviceDescription, KernelBackend, MemoryUse, Recording, Tensor } from '../backend.ts';
-import { DeviceError } from '../errors.ts';
 import type { LinearMemory } from './memory.ts';
 import { asLinearTensor, LinearTensor } from './tensor.ts';
-import { type Executor, type Program, stageWords } from './threads.ts';
+import { disposed, type Executor, type Program, stageWords } from './threads.ts';
 import { variants } from './variants.ts';
 
 /** Pieces that each thread's share of a stage is taken in, so that one that is held up leaves work to the others. */
@@ -401,5 +400,3 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     if (this.#disposed) throw disposed();
   }
 }
-
-const disposed = () => new DeviceError('device-unavailable', 'This device was disposed; open another.');

@@ -2,7 +2,8 @@ import { hasSimd, type WasmFeature, wasmFeatures } from '../../kernels/wasm/feat
 import { DeviceError } from '../errors.ts';
 import { WasmBackend } from './backend.ts';
 import { LinearMemory } from './memory.ts';
-import { OneThread, type StartThread, ThreadPool } from './threads.ts';
+import { OneThread } from './one-thread.ts';
+import { type StartThread, ThreadPool } from './threads.ts';
 
 /** More threads than any machine has use for. */
 export const mostThreads = 1024;

@@ -35,43 +35,12 @@ export interface Executor {
   dispose(): void;
 }
 
-type Kernel = (parameters: number, begin: number, end: number, scratch: number) => void;
+export type Kernel = (parameters: number, begin: number, end: number, scratch: number) => void;
 
-const instantiate = (module: Uint8Array<ArrayBuffer>, memory: WebAssembly.Memory): Kernel =>
+export const instantiate = (module: Uint8Array<ArrayBuffer>, memory: WebAssembly.Memory): Kernel =>
   new WebAssembly.Instance(new WebAssembly.Module(module), { env: { memory } }).exports.run as unknown as Kernel;
 
-/** Runs everything in the calling thread, where memory cannot be shared: the event loop waits for each program. */
-export class OneThread implements Executor {
-  readonly threads = 1;
-  readonly #memory: WebAssembly.Memory;
-  readonly #kernels: Kernel[] = [];
-
-  constructor(memory: WebAssembly.Memory) {
-    this.#memory = memory;
-  }
-
-  load(module: Uint8Array<ArrayBuffer>): void {
-    this.#kernels.push(instantiate(module, this.#memory));
-  }
-
-  async run(programs: readonly Program[], scratch: number): Promise<void> {
-    const words = new Uint32Array(this.#memory.buffer);
-    try {
-      for (const { address, stages } of programs) {
-        for (let stage = 0; stage < stages; stage++) {
-          const [kernel, parameters, units] = words.subarray(address / 4 + stage * stageWords);
-          this.#kernels[kernel!]!(parameters!, 0, units!, scratch);
-        }
-      }
-    } catch (cause) {
-      throw new DeviceError('device-failure', `A kernel failed: ${cause}.`, { cause });
-    }
-  }
-
-  interrupt(): void {}
-
-  dispose(): void {}
-}
+export const disposed = () => new DeviceError('device-unavailable', 'This device was disposed; open another.');
 
 /** Where threads meet, as indices of 32-bit words: how many arrived at the end of a stage, and how many ends there were. */
 const meeting = { arrived: 0, ends: 1 };
@@ -174,7 +143,7 @@ export class ThreadPool implements Executor {
   dispose(): void {
     const running = this.#running;
     this.#end();
-    running?.reject(new DeviceError('device-unavailable', 'This device was disposed; open another.'));
+    running?.reject(disposed());
   }
 
   #revive(): void {
