@@ -1,5 +1,5 @@
 /** Milliseconds that work may keep the event loop before others have their turn. */
-const longestTurn = 4;
+const longestTurn = 3;
 
 /** Resolves once the event loop has gone round: timers, messages and what a user did were seen to. */
 function nextTurn(): Promise<void> {

@@ -21,24 +21,32 @@ export const instructionIds = (tokenizer: Tokenizer, { text }: Instruction): num
   ...tokenizer.encode(text),
 ];
 
+/** Characters a token beyond which a prompt is not tried whole: it is all but sure to take more tokens than it may. */
+const mostCharacters = 8;
+
 /**
  * The prompts that a conversation is judged by: one of at most `limit` tokens, or several with overlapping windows of the
  * conversation where it takes more.
- * @throws PolicyError `policy-too-long`
+ * @param pause is awaited between pieces of work of at most about a prompt each
+ * @throws PolicyError `policy-too-long`; what `pause` throws
  */
-export function promptsWithin(
+export async function promptsWithin(
   limit: number,
   tokenizer: Tokenizer,
   frame: Frame,
   turns: readonly HarmlessTurn[],
-): Prompt[] {
-  const promptOf = (shown: readonly Piece<HarmlessTurn>[]): Prompt => {
+  pause: () => Promise<void>,
+): Promise<Prompt[]> {
+  const promptOf = async (shown: readonly Piece<HarmlessTurn>[]): Promise<Prompt> => {
+    await pause();
     const instruction = instructionOf(frame, shown);
     return { ids: instructionIds(tokenizer, instruction), turns: shown, end: instruction.suffix };
   };
-  const whole = promptOf(turns.map((turn) => ({ ...turn, offset: 0 })));
-  if (whole.ids.length <= limit) return [whole];
-  const around = promptOf([]).ids.length;
+  if (instructionOf(frame, turns).text.length <= mostCharacters * limit) {
+    const whole = await promptOf(turns.map((turn) => ({ ...turn, offset: 0 })));
+    if (whole.ids.length <= limit) return [whole];
+  }
+  const around = (await promptOf([])).ids.length;
   // The conversation counted alone and inside the frame may differ by a token at either seam.
   const budget = limit - around - 2;
   if (budget < smallestBudget) {
@@ -48,6 +56,11 @@ export function promptsWithin(
         'conversation. Shorten the policy or load the model with a longer context and a cache that holds it.',
     );
   }
-  const countTokens = (shown: readonly Turn[]) => tokenizer.count(renderTurns(frame, shown));
-  return splitIntoWindows(turns, { countTokens, budget }).map(promptOf);
+  const countTokens = async (shown: readonly Turn[]) => {
+    await pause();
+    return tokenizer.count(renderTurns(frame, shown));
+  };
+  const prompts: Prompt[] = [];
+  for (const shown of await splitIntoWindows(turns, { countTokens, budget })) prompts.push(await promptOf(shown));
+  return prompts;
 }
