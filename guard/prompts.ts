@@ -27,21 +27,21 @@ const mostCharacters = 8;
 /**
  * The prompts that a conversation is judged by: one of at most `limit` tokens, or several with overlapping windows of the
  * conversation where it takes more.
- * @param pause is awaited between pieces of work of at most about a prompt each
- * @throws PolicyError `policy-too-long`; what `pause` throws
+ * @param inPieces does pieces of work, of at most about a prompt each
+ * @throws PolicyError `policy-too-long`; what `inPieces` throws
  */
 export async function promptsWithin(
   limit: number,
   tokenizer: Tokenizer,
   frame: Frame,
   turns: readonly HarmlessTurn[],
-  pause: () => Promise<void>,
+  inPieces: <T>(piece: () => T) => Promise<T>,
 ): Promise<Prompt[]> {
-  const promptOf = async (shown: readonly Piece<HarmlessTurn>[]): Promise<Prompt> => {
-    await pause();
-    const instruction = instructionOf(frame, shown);
-    return { ids: instructionIds(tokenizer, instruction), turns: shown, end: instruction.suffix };
-  };
+  const promptOf = (shown: readonly Piece<HarmlessTurn>[]): Promise<Prompt> =>
+    inPieces(() => {
+      const instruction = instructionOf(frame, shown);
+      return { ids: instructionIds(tokenizer, instruction), turns: shown, end: instruction.suffix };
+    });
   if (instructionOf(frame, turns).text.length <= mostCharacters * limit) {
     const whole = await promptOf(turns.map((turn) => ({ ...turn, offset: 0 })));
     if (whole.ids.length <= limit) return [whole];
@@ -56,10 +56,7 @@ export async function promptsWithin(
         'conversation. Shorten the policy or load the model with a longer context and a cache that holds it.',
     );
   }
-  const countTokens = async (shown: readonly Turn[]) => {
-    await pause();
-    return tokenizer.count(renderTurns(frame, shown));
-  };
+  const countTokens = (shown: readonly Turn[]) => inPieces(() => tokenizer.count(renderTurns(frame, shown)));
   const prompts: Prompt[] = [];
   for (const shown of await splitIntoWindows(turns, { countTokens, budget })) prompts.push(await promptOf(shown));
   return prompts;

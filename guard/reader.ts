@@ -1,5 +1,5 @@
 import { type Llama, PrefixCache, Session } from '../engine/index.ts';
-import { Turns } from '../engine/turns.ts';
+import { Pace } from '../engine/pace.ts';
 import type { Tokenizer } from '../tokenizer/index.ts';
 import { type AnswerTokens, answerTokens, readAnswer } from './answer.ts';
 import type { AnswerGrammar, PromptFormat } from './formats/index.ts';
@@ -49,7 +49,7 @@ export class Reader implements Disposable {
   readonly #answers = new Map<string, AnswerTokens>();
   /** Tokens kept free behind a prompt: by the categories, and then by the same. */
   readonly #rooms = new WeakMap<Policy['categories'], Map<string, number>>();
-  readonly #turns = new Turns();
+  readonly #pace = new Pace();
 
   constructor(llama: Llama, tokenizer: Tokenizer, format: PromptFormat) {
     this.#llama = llama;
@@ -125,10 +125,12 @@ export class Reader implements Disposable {
     const frame = this.#format.frame(task.policy, task.role);
     const room = this.#room(task, frame.after.User);
     const limit = Math.min(this.#llama.contextLength, this.#llama.cacheTokens) - room;
-    return promptsWithin(limit, this.#tokenizer, frame, turns, async () => {
-      await this.#turns.next();
-      task.signal?.throwIfAborted();
-    });
+    return promptsWithin(limit, this.#tokenizer, frame, turns, (piece) =>
+      this.#pace.do(() => {
+        task.signal?.throwIfAborted();
+        return piece();
+      }),
+    );
   }
 
   /** Reads a prompt and scores the verdict, and on request the list of categories after it. */

@@ -212,17 +212,28 @@ describe('the processor', () => {
     expect(new Set(await device.read(out))).toEqual(new Set([3]));
   });
 
-  it('does not hold the event loop up', async () => {
-    await using device = openWasm({ startThread: startWorker, threads: 1 });
-    const x = device.allocate('x', 'f32', [512, 1024]);
-    const weight = device.allocate('weight', 'f32', [1024, 1024]);
-    const out = device.allocate('out', 'f32', [512, 1024]);
+  it('keeps the order of what is asked of it while the calling thread computes, and ends in the midst of it', async () => {
+    const device = openWasm();
+    const x = device.allocate('x', 'f32', [512, 512]);
+    const weight = device.allocate('weight', 'f32', [512, 512]);
+    const out = device.allocate('out', 'f32', [512, 512]);
+    const firstOf = async (product: Promise<unknown>) => ((await product) as Float32Array)[0];
+    device.write(x, new Float32Array(512 * 512).fill(1));
+    device.write(weight, new Float32Array(512 * 512).fill(1));
     device.run(matmul, { x, weight, out });
-    let turns = 0;
-    const timer = setInterval(() => turns++, 1);
-    await device.finish();
-    clearInterval(timer);
-    expect(turns).toBeGreaterThan(0);
+    const before = firstOf(device.read(out));
+    // The product is under way, and takes more than one turn of the event loop.
+    await new Promise(setImmediate);
+    device.write(x, new Float32Array(512 * 512).fill(2));
+    device.run(matmul, { x, weight, out });
+    expect(await Promise.all([before, firstOf(device.read(out))])).toEqual([512, 1024]);
+
+    device.run(matmul, { x, weight, out });
+    const ended = device.finish();
+    await new Promise(setImmediate);
+    await device[Symbol.asyncDispose]();
+    await expect(ended).rejects.toMatchObject({ code: 'device-unavailable' });
+    expect(device.memory.liveBytes).toBe(0);
   });
 
   it('says where memory cannot be shared, and uses the calling thread', async () => {

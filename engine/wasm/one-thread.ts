@@ -1,5 +1,5 @@
 import { DeviceError } from '../errors.ts';
-import { Turns } from '../turns.ts';
+import { Pace } from '../pace.ts';
 import { disposed, type Executor, instantiate, type Kernel, type Program, stageWords } from './threads.ts';
 
 /** Milliseconds that a piece of a stage may take, where a unit takes no more: a fraction of a turn of the event loop. */
@@ -10,7 +10,7 @@ export class OneThread implements Executor {
   readonly threads = 1;
   readonly #memory: WebAssembly.Memory;
   readonly #kernels: Kernel[] = [];
-  readonly #turns = new Turns();
+  readonly #pace = new Pace();
   #disposed = false;
 
   constructor(memory: WebAssembly.Memory) {
@@ -42,19 +42,23 @@ export class OneThread implements Executor {
     let piece = 1;
     let begin = 0;
     while (begin < units) {
-      if (this.#turns.over) await this.#turns.next();
-      if (this.#disposed) throw disposed();
       const end = Math.min(units, begin + piece);
-      const start = performance.now();
-      try {
-        kernel(parameters, begin, end, scratch);
-      } catch (cause) {
-        throw new DeviceError('device-failure', `A kernel failed: ${cause}.`, { cause });
-      }
-      const took = performance.now() - start;
+      const took = await this.#pace.do(() => this.#runPiece(() => kernel(parameters, begin, end, scratch)));
       if (took < pieceMs / 2) piece *= 2;
       else if (took > pieceMs) piece = Math.ceil(piece / 2);
       begin = end;
     }
+  }
+
+  /** Milliseconds that it took. */
+  #runPiece(run: () => void): number {
+    if (this.#disposed) throw disposed();
+    const start = performance.now();
+    try {
+      run();
+    } catch (cause) {
+      throw new DeviceError('device-failure', `A kernel failed: ${cause}.`, { cause });
+    }
+    return performance.now() - start;
   }
 }

@@ -19,14 +19,21 @@ function nextTurn(): Promise<void> {
 }
 
 /**
- * Long work in pieces that leaves the event loop free: between two pieces, whoever does it looks whether a turn is `over`
- * and then waits for the `next`. Several that share one object share its turns, in the order in which they came to wait.
+ * Long work in pieces that leaves the event loop free: no piece begins once those before it have kept the event loop for
+ * some milliseconds; it waits until the event loop has gone round. Who shares one object shares its time.
  */
-export class Turns {
+export class Pace {
   /** When work began in this turn of the event loop. */
   #began: number | undefined;
 
-  get over(): boolean {
+  /** Does a piece of work, at once where there is time left. */
+  async do<T>(piece: () => T): Promise<T> {
+    // Looked at right before the work: of all who waited for the next turn only the first may find time in it.
+    while (this.#isLate()) await nextTurn();
+    return piece();
+  }
+
+  #isLate(): boolean {
     const now = performance.now();
     if (this.#began === undefined) {
       this.#began = now;
@@ -35,10 +42,5 @@ export class Turns {
       });
     }
     return now - this.#began >= longestTurn;
-  }
-
-  /** Waits for a turn in which there is time left, at once where this one has some. */
-  async next(): Promise<void> {
-    while (this.over) await nextTurn();
   }
 }
