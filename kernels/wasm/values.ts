@@ -1,3 +1,4 @@
+import type { Address } from './address.ts';
 import { type Code, f32Bytes, i32Bytes, signed, unsigned, type ValueType } from './encoding.ts';
 
 /**
@@ -21,18 +22,22 @@ export function like<T extends Value>(value: T, code: Code): T {
   return new (value.constructor as new (code: Code) => T)(code);
 }
 
-const after = (operands: readonly Value[], ...opcode: Code): Code => [...operands.map(({ code }) => code), ...opcode];
+/** An instruction behind its operands. */
+export const after = (operands: readonly Value[], ...opcode: Code): Code => [
+  ...operands.map(({ code }) => code),
+  ...opcode,
+];
 /** Vector instructions have numbers of their own behind a prefix. */
 const simd = (opcode: number): number[] => [0xfd, ...unsigned(opcode)];
 /** What follows the opcode of a load or store: no alignment is promised, and `offset` is added to the address. */
-const place = (offset: number): number[] => [0, ...unsigned(offset)];
+export const place = (offset: number): number[] => [0, ...unsigned(offset)];
 
 export const storeCode = (type: ValueType, offset: number): number[] => [
-  ...{ i32: [0x36], f32: [0x38], v128: simd(11) }[type],
+  ...{ i32: [0x36], i64: [0x37], f32: [0x38], v128: simd(11) }[type],
   ...place(offset),
 ];
 
-/** A 32-bit integer: an address, a counter, or a condition, which is 0 or 1. Unsigned where that makes a difference. */
+/** A 32-bit integer: an offset, a counter, or a condition, which is 0 or 1. Unsigned where that makes a difference. */
 export class I32 extends Value {
   readonly type = 'i32';
 
@@ -44,15 +49,15 @@ export class I32 extends Value {
     return typeof value === 'number' ? I32.const(value) : value;
   }
 
-  static load(address: I32, offset = 0) {
+  static load(address: Address, offset = 0) {
     return new I32(after([address], 0x28, ...place(offset)));
   }
 
-  static load16Signed(address: I32, offset = 0) {
+  static load16Signed(address: Address, offset = 0) {
     return new I32(after([address], 0x2e, ...place(offset)));
   }
 
-  static load16(address: I32, offset = 0) {
+  static load16(address: Address, offset = 0) {
     return new I32(after([address], 0x2f, ...place(offset)));
   }
 
@@ -156,7 +161,7 @@ export class F32 extends Value {
     return new F32([0x43, ...f32Bytes(value)]);
   }
 
-  static load(address: I32, offset = 0) {
+  static load(address: Address, offset = 0) {
     return new F32(after([address], 0x2a, ...place(offset)));
   }
 
@@ -220,17 +225,17 @@ export class F32x4 extends V128 {
     return new F32x4(after([value], ...simd(19)));
   }
 
-  static load(address: I32, offset = 0) {
+  static load(address: Address, offset = 0) {
     return new F32x4(after([address], ...simd(0), ...place(offset)));
   }
 
   /** One number in all lanes. */
-  static loadSplat(address: I32, offset = 0) {
+  static loadSplat(address: Address, offset = 0) {
     return new F32x4(after([address], ...simd(9), ...place(offset)));
   }
 
   /** One number in the first lane, zeros in the others. */
-  static loadOne(address: I32, offset = 0) {
+  static loadOne(address: Address, offset = 0) {
     return new F32x4(after([address], ...simd(92), ...place(offset)));
   }
 
@@ -311,12 +316,12 @@ export class I32x4 extends V128 {
     return new I32x4(after([value], ...simd(17)));
   }
 
-  static load(address: I32, offset = 0) {
+  static load(address: Address, offset = 0) {
     return new I32x4(after([address], ...simd(0), ...place(offset)));
   }
 
   /** Four 16-bit numbers, each with its sign. */
-  static load16x4(address: I32, offset = 0) {
+  static load16x4(address: Address, offset = 0) {
     return new I32x4(after([address], ...simd(3), ...place(offset)));
   }
 
@@ -367,17 +372,17 @@ export class I32x4 extends V128 {
 
 /** Eight 16-bit integers. */
 export class I16x8 extends V128 {
-  static load(address: I32, offset = 0) {
+  static load(address: Address, offset = 0) {
     return new I16x8(after([address], ...simd(0), ...place(offset)));
   }
 
   /** Eight 8-bit numbers, each with its sign. */
-  static load8x8(address: I32, offset = 0) {
+  static load8x8(address: Address, offset = 0) {
     return new I16x8(after([address], ...simd(1), ...place(offset)));
   }
 
   /** The same two numbers four times. */
-  static loadSplatPair(address: I32, offset = 0) {
+  static loadSplatPair(address: Address, offset = 0) {
     return new I16x8(after([address], ...simd(9), ...place(offset)));
   }
 
