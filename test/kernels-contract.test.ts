@@ -58,8 +58,8 @@ describe('resolveScalars', () => {
 });
 
 test('bytes are counted in the dtypes at hand', () => {
-  const f32 = { x: 'f32', weight: 'f32', out: 'f32' } as const;
-  expect(bytesMoved(matmul, dims, f32) - bytesMoved(matmul, dims, { ...f32, weight: 'f16' })).toBe(3 * 8 * 2);
+  const bytes = (weight: DType) => bytesMoved(matmul, dims, { x: 'f32', weight, out: 'f32' }, { firstOutput: 0 });
+  expect(bytes('f32') - bytes('f16')).toBe(3 * 8 * 2);
 });
 
 describe('assembleShader', () => {
