@@ -15,7 +15,7 @@ const tensors = {
 const windowed = { sequences: 1, heads: 4, keyValueHeads: 2 };
 
 /** A window that nothing falls out of: no context has as many positions. */
-const everything = 2 ** 31;
+export const everything = 2 ** 31;
 
 /**
  * Causal attention of a packed batch over lists of key-value spans, with grouped-query heads (arXiv 2305.13245).
