@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { DeviceError, type LlamaConfig, memoryNeeds, Session, SessionError } from '../engine/index.ts';
+import { DeviceError, type LlamaConfig, memoryNeeds, parameterCount, Session, SessionError } from '../engine/index.ts';
 import { testDevices } from './support/devices.ts';
 import { architectureNames, traits } from './support/family.ts';
 import { float64Forward } from './support/float64-forward.ts';
@@ -181,6 +181,15 @@ describe.each(testDevices)('the engine on %s', (device) => {
     await expect(refused).rejects.toThrow(DeviceError);
     await expect(refused).rejects.toMatchObject({ code: 'out-of-memory' });
   });
+});
+
+it('says of every architecture how much memory its weights take', () => {
+  fc.assert(
+    fc.property(traits(2), (own) => {
+      const config = smallConfig(own);
+      expect(memoryNeeds(config, { dtype: 'f32' }).weights).toBe(4 * parameterCount(config));
+    }),
+  );
 });
 
 it('turns far beyond the original context as scaled RoPE has it', async () => {
