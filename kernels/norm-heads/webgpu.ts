@@ -1,49 +1,40 @@
-import { linearGrid, webgpuVariant } from '../webgpu.ts';
+import { LINEAR_BUILTINS, LINEAR_INDEX, linearGrid, webgpuVariant } from '../webgpu.ts';
 import { normHeads } from './index.ts';
 
-/** One workgroup a head of a token: each invocation sums its share of the squares, a tree adds the shares. */
+/**
+ * An invocation takes a head of a token: heads are short and many, so that none needs a workgroup to itself, and no
+ * barrier, to be summed.
+ */
 const kernel = (step: 1 | 4) =>
   ({
     name: step === 4 ? 'vec4' : 'portable',
     constants: { STEP: step },
-    workgroupSize: [32, 1, 1],
+    workgroupSize: [64, 1, 1],
     workgroups: (
       { tokens }: { readonly tokens: number },
       { heads, keyValueHeads }: { readonly heads: number; readonly keyValueHeads: number },
-    ) => linearGrid(tokens * (heads + keyValueHeads), 1),
+    ) => linearGrid(tokens * (heads + keyValueHeads), 64),
     body: /* wgsl */ `
 alias Step = ${step === 4 ? 'vec4<f32>' : 'f32'};
 
-var<workgroup> shares: array<Step, WORKGROUP_SIZE.x>;
-
 @compute @workgroup_size(WORKGROUP_SIZE.x)
-fn main(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let index = group.y * groups.x + group.x;
-  let token = index / (params.heads + params.keyValueHeads);
+fn main(${LINEAR_BUILTINS}) {
+  let index = ${LINEAR_INDEX};
+  let normed = params.heads + params.keyValueHeads;
+  let token = index / normed;
   if (token >= params.tokens) { return; }
-  let head = index % (params.heads + params.keyValueHeads);
+  let head = index % normed;
   let size = params.headDim / STEP;
   let start = token * (params.width / STEP) + head * size;
   var squares = Step();
-  for (var i = lane; i < size; i += WORKGROUP_SIZE.x) {
+  for (var i = 0u; i < size; i++) {
     let value = projections[start + i];
     squares += value * value;
   }
-  shares[lane] = squares;
-  workgroupBarrier();
-  for (var half = WORKGROUP_SIZE.x / 2u; half > 0u; half /= 2u) {
-    if (lane < half) { shares[lane] += shares[lane + half]; }
-    workgroupBarrier();
-  }
-  let sum = ${step === 4 ? 'dot(shares[0], vec4<f32>(1.0))' : 'shares[0]'};
+  let sum = ${step === 4 ? 'dot(squares, vec4<f32>(1.0))' : 'squares'};
   let scale = inverseSqrt(sum / f32(params.headDim) + params.epsilon);
-  for (var i = lane; i < size; i += WORKGROUP_SIZE.x) {
-    let weight = select(load_keyNorm(i), load_queryNorm(i), head < params.heads);
-    projections[start + i] *= scale * weight;
+  for (var i = 0u; i < size; i++) {
+    projections[start + i] *= scale * select(load_keyNorm(i), load_queryNorm(i), head < params.heads);
   }
 }`,
   }) as const;
