@@ -22,13 +22,13 @@ function layout(headDim: number) {
   const scores = keys + 4 * blockKeys * headDim; // (blockKeys, 8), later the weights
   const correction = scores + columnBytes * blockKeys; // (8)
   const blocks = correction + columnBytes;
-  // Of each block of lines: what every line has seen the most of, its sum of weights, how many keys it sees.
-  const [largest, total, visible] = [0, columnBytes, 2 * columnBytes];
+  // Of each block of lines: what every line has seen the most of, its sum of weights, its position.
+  const [largest, total, position] = [0, columnBytes, 2 * columnBytes];
   const queries = 3 * columnBytes; // (headDim, 8)
   const sums = queries + headDim * columnBytes; // (padded, 8)
   const blockBytes = sums + padded * columnBytes;
   const bytes = blocks + blocksPerUnit * blockBytes;
-  return { padded, keys, scores, correction, blocks, largest, total, visible, queries, sums, blockBytes, bytes };
+  return { padded, keys, scores, correction, blocks, largest, total, position, queries, sums, blockBytes, bytes };
 }
 
 /**
@@ -63,6 +63,7 @@ export const online = wasmVariant(attention, {
           const [queries, keys, values] = [kernel.tensor('queries'), kernel.tensor('keys'), kernel.tensor('values')];
           const [sequences, spans, out] = [kernel.tensor('sequences'), kernel.tensor('spans'), kernel.tensor('out')];
           const [heads, keyValueHeads] = [kernel.size('heads'), kernel.size('keyValueHeads')];
+          const window = kernel.size('window');
           const sharers = f.let(heads.div(keyValueHeads));
           const slotBytes = f.let(keyValueHeads.mul(4 * headDim));
           const unitLines = blocksPerUnit * tileColumns;
@@ -106,7 +107,8 @@ export const online = wasmVariant(attention, {
                 f.advance(line, tileColumns);
               });
 
-              // Where the keys begin that the last line does not see.
+              // The keys that the first line sees begin, and those that the last one sees end.
+              const begin = f.let(oldestOf(firstPosition.add(firstLine.div(sharers)), window));
               const end = f.let(firstPosition.add(endLine.sub(1).div(sharers)).add(1));
               const key = f.let(I32.const(0));
               const span = f.let(spans.add(firstSpan.shl(3)));
@@ -114,15 +116,21 @@ export const online = wasmVariant(attention, {
               f.while(span.lt(spansEnd), () => {
                 const slot = f.let(I32.load(span));
                 const spanEnd = f.let(key.add(I32.load(span, 4)).min(end));
+                const skipped = f.let(begin.max(key).min(spanEnd).sub(key));
+                f.advance(slot, skipped);
+                f.advance(key, skipped);
                 f.while(key.lt(spanEnd), () => {
                   const count = f.let(spanEnd.sub(key).min(blockKeys));
                   const place = f.let(slot.mul(slotBytes).add(group.mul(4 * headDim)));
                   f.call(packKeys, keys.add(place), slotBytes, count, scratch);
                   f.for(blocks, blocksEnd, at.blockBytes, (block) => {
-                    // A block whose last line does not see the first key sees none.
-                    f.if(I32.load(block, at.visible + 4 * (tileColumns - 1)).gt(key), () => {
+                    // A block sees none whose last line does not see the first key yet or whose first does not see the
+                    // last any more.
+                    const reached = I32.load(block, at.position + 4 * (tileColumns - 1)).ge(key);
+                    const remembered = oldestOf(f.let(I32.load(block, at.position)), window).lt(key.add(count));
+                    f.if(reached.and(remembered), () => {
                       f.call(score, scratch, block.add(at.queries), count);
-                      f.call(soften, scratch, block, key, count);
+                      f.call(soften, scratch, block, key, count, window);
                       f.call(addValues, scratch, block, values.add(place), slotBytes, count);
                     });
                   });
@@ -144,6 +152,9 @@ export const online = wasmVariant(attention, {
     },
   ],
 });
+
+/** The first key that the query at a position sees. */
+const oldestOf = (position: I32, window: I32): I32 => position.add(1).sub(position.add(1).min(window));
 
 /** Where a line begins in `queries` and `out`, given where the sequence's first does. */
 const placeOf = (line: I32, sharers: I32, heads: I32, headDim: number): I32 =>
@@ -167,7 +178,7 @@ function definePackQueries(module: ModuleBuilder, headDim: number): Procedure {
       const to = f.let(block!.add(column.shl(2)));
       f.store(to, F32.const(unseen), at.largest);
       f.store(to, F32.const(0), at.total);
-      f.store(to, firstPosition!.add(line.div(sharers!)).add(1), at.visible);
+      f.store(to, firstPosition!.add(line.div(sharers!)), at.position);
       f.for(0, 4 * headDim, 4, (i) =>
         f.store(to.add(i.mul(tileColumns)), F32.load(from.add(i)).mul(scale), at.queries),
       );
@@ -215,24 +226,26 @@ function defineScores(module: ModuleBuilder, headDim: number, relaxed: boolean):
 }
 
 /**
- * `soften(scratch, block, key, count)`: turns the scores of `count` keys from `key` on into weights, exp(score - largest
- * so far), adds them to the lines' totals and leaves in `correction` what earlier weights have to be multiplied by.
+ * `soften(scratch, block, key, count, window)`: turns the scores of `count` keys from `key` on into weights,
+ * exp(score - largest so far), adds them to the lines' totals and leaves in `correction` what earlier weights have to be
+ * multiplied by.
  */
 function defineSoftmax(module: ModuleBuilder, at: ReturnType<typeof layout>): Procedure {
-  return module.define(4, (f, [scratch, block, key, count]) => {
+  return module.define(5, (f, [scratch, block, key, count, window]) => {
+    const furthest = f.let(I32x4.splat(window!.sub(1)));
     const scores = f.let(scratch!.add(at.scores));
     const end = f.let(scores.add(count!.mul(columnBytes)));
     for (const half of [0, 16]) {
-      const visible = f.let(I32x4.load(block!, at.visible + half));
       const before = f.let(F32x4.load(block!, at.largest + half));
       const largest = f.let(before);
-      const index = f.let(I32x4.splat(key!));
+      // How far back the key lies; one that lies ahead is, unsigned, further off than any window.
+      const distance = f.let(I32x4.load(block!, at.position + half).sub(I32x4.splat(key!)));
       f.for(scores, end, columnBytes, (score) => {
-        const seen = visible.gt(index).select(F32x4.load(score, half), F32x4.const(unseen));
+        const seen = distance.le(furthest).select(F32x4.load(score, half), F32x4.const(unseen));
         const value = f.let(seen);
         f.store(score, value, half);
         f.set(largest, largest.pmax(value));
-        f.set(index, index.add(I32x4.const(1)));
+        f.set(distance, distance.sub(I32x4.const(1)));
       });
       const correction = exp(f, before.sub(largest));
       const total = f.let(F32x4.load(block!, at.total + half).mul(correction));
