@@ -2,6 +2,7 @@ import type { RawTensor } from '../engine/backend.ts';
 import {
   bytesMoved,
   isQuantised,
+  resolveScalars,
   shapeOf,
   storedBytes,
   storedElementBytes,
@@ -141,10 +142,10 @@ function listWork<K extends Kernel>(
 /** The dtypes of a case, each once, but for those of indices. */
 const floatsOf = (dtypes: Trial['dtypes']) => [...new Set(Object.values(dtypes))].filter((dtype) => dtype !== 'u32');
 
-const costOf = ({ operation }: Discovered, { dims }: Example, dtypes: Trial['dtypes']) => ({
-  flops: operation.flops(dims),
-  bytes: bytesMoved(operation, dims, dtypes),
-});
+function costOf({ operation }: Discovered, { dims, scalars: given = {} }: Example, dtypes: Trial['dtypes']) {
+  const scalars = resolveScalars(operation, dims, given);
+  return { flops: operation.flops(dims, scalars), bytes: bytesMoved(operation, dims, dtypes, scalars) };
+}
 
 function reasonToSkip<K extends Kernel>(
   { largestTensor }: Subject<K>,
@@ -180,7 +181,7 @@ class CaseBench<K extends Kernel> {
     this.#backend = backend;
     this.#found = found;
     this.#example = example;
-    this.#sample = chooseSample(operation, example.dims, seededRandom(2));
+    this.#sample = chooseSample(operation, example, seededRandom(2));
     const oracle = this.#sample ? sampledReference(operation, reference, this.#sample) : reference;
     this.#trial = prepare(operation, oracle, example, dtypes, 1);
     const { before } = this.#trial;

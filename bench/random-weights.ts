@@ -11,8 +11,8 @@ const blockRows = 256;
 const mostInFlight = 64 * 2 ** 20;
 
 /**
- * Weights of a model's true shape. Projections have deviation 1 / sqrt(inputs) and norms are 1, so that activations stay
- * near 1 through every layer; embeddings have deviation 1.
+ * Weights of a model's true shape. Projections have deviation 1 / sqrt(inputs), norms are 1 and biases 0, so that
+ * activations stay near 1 through every layer; embeddings have deviation 1.
  *
  * They are made on the device, but for quantised ones: quantising is the host's, and takes minutes for all of a large
  * model. So a block of rows is drawn and quantised for each width, and repeated down the matrix; what a pass costs does
@@ -31,11 +31,12 @@ export async function makeRandomWeights(
     tensors.set(label, tensor);
     const seed = tensors.size;
     const [rows = 1, columns] = shape;
-    const isNorm = columns === undefined;
-    const deviation = isNorm ? 0 : label === 'embedding' ? 1 : 1 / Math.sqrt(columns);
+    const isVector = columns === undefined;
+    const mean = isVector && !label.endsWith('Bias') ? 1 : 0;
+    const deviation = isVector ? 0 : label === 'embedding' ? 1 : 1 / Math.sqrt(columns);
     if (!isQuantised(held)) {
-      const out = isNorm ? tensor.view([1, rows]) : tensor;
-      backend.run(randomNormal, { out }, { seed, mean: isNorm ? 1 : 0, deviation });
+      const out = isVector ? tensor.view([1, rows]) : tensor;
+      backend.run(randomNormal, { out }, { seed, mean, deviation });
       continue;
     }
     const key = `${columns} ${deviation}`;

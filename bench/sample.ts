@@ -1,4 +1,11 @@
-import { type AnyOperation, type HostArray, product, shapeOf, type TensorContract } from '../kernels/contract.ts';
+import {
+  type AnyOperation,
+  type HostArray,
+  product,
+  resolveScalars,
+  shapeOf,
+  type TensorContract,
+} from '../kernels/contract.ts';
 import type { AnyReference } from '../kernels/cpu.ts';
 import type { Trial } from '../kernels/verification.ts';
 
@@ -13,15 +20,16 @@ export interface Sample {
 
 /** A random sample that the reference can afford, the first and the last part in it; undefined where it affords all. */
 export function chooseSample(
-  { slices = [], tensors, flops }: AnyOperation,
-  dims: Readonly<Record<string, number>>,
+  operation: AnyOperation,
+  { dims, scalars = {} }: AnyOperation['cases'][number],
   random: () => number,
 ): Sample | undefined {
+  const { slices = [], tensors, flops } = operation;
   const count = slices.map((axis) => dims[axis]!).reduce(greatestCommonDivisor, 0);
   const elements = Object.values(tensors as Record<string, TensorContract>)
     .filter(({ access }) => access !== 'read')
     .reduce((sum, contract) => sum + product(shapeOf(contract, dims)), 0);
-  const share = affordable / Math.max(flops(dims), elements);
+  const share = affordable / Math.max(flops(dims, resolveScalars(operation, dims, scalars)), elements);
   if (share >= 1 || count < 3) return undefined;
   const chosen = new Set([0, count - 1]);
   while (chosen.size < share * count) chosen.add(Math.floor(random() * count));

@@ -1,8 +1,12 @@
 import { z } from 'zod';
-import { ModelError } from './errors.ts';
+import type { RopeScaling } from '../kernels/rope-and-cache/index.ts';
+import { type Architecture, type ArchitectureName, architectures } from './architectures.ts';
+import { flag, invalid, positive, text, unsupported, validate, whole } from './config-fields.ts';
+import { ropeOf } from './config-rope.ts';
+import { windowsOf } from './config-windows.ts';
 import { quote } from './json.ts';
 
-/** The sizes and constants of a Llama-2-family model: what `config.json` of a Hugging Face model folder says. */
+/** The sizes and constants of a model of the Llama family: what `config.json` of a Hugging Face model folder says. */
 export interface LlamaConfig {
   readonly vocabularySize: number;
   /** Width of the residual stream. */
@@ -23,45 +27,36 @@ export interface LlamaConfig {
   readonly ropeTheta: number;
   /** Whether `embed_tokens` serves as `lm_head` too. */
   readonly tieWordEmbeddings: boolean;
-  readonly bosTokenId: number;
+  /** Begins a text; `null` in models that have no such token. */
+  readonly bosTokenId: number | null;
   /** Each of them ends a completion. */
   readonly eosTokenIds: readonly number[];
+  // What follows is absent where a model does as Llama 2 does.
+  /** How RoPE is stretched for contexts longer than the original. */
+  readonly ropeScaling?: RopeScaling;
+  /** The projections of attention that add a bias: queries, keys and values, or the output too. */
+  readonly attentionBias?: 'queryKeyValue' | 'all';
+  /** Whether each query and key head is RMS-normalised, with `rmsNormEpsilon`, before RoPE turns it. */
+  readonly normalisesHeads?: boolean;
+  /** How many keys a query sees at most, its own among them, by layer; `null` where it sees all before it. */
+  readonly slidingWindows?: readonly (number | null)[];
 }
 
-const supportedArchitecture = 'LlamaForCausalLM';
-
-// The caps are far above any model known; they keep a hostile file from asking for endless work.
-const whole = (min: number, max: number) => {
-  const error = `must be a whole number from ${min} to ${max}`;
-  return z.number({ error }).int({ error }).min(min, { error }).max(max, { error });
-};
-const positive = (max: number) => {
-  const error = `must be a number above 0 and at most ${max}`;
-  return z.number({ error }).positive({ error }).max(max, { error });
-};
 const tokenId = whole(0, 2 ** 24 - 1);
-const flag = z.boolean({ error: 'must be true or false' }).nullish();
-const text = z.string({ error: 'must be a string' }).nullish();
-const theta = positive(1e12).nullish();
-const object = { error: 'must be an object' };
 
 /** What decides whether this engine can compute the model at all. */
 const kindSchema = z.object(
   {
     architectures: z.array(z.string(), { error: 'must be a list of strings' }).nullish(),
-    model_type: text,
-    hidden_act: text,
-    attention_bias: flag,
-    mlp_bias: flag,
+    model_type: text.nullish(),
+    hidden_act: text.nullish(),
+    mlp_bias: flag.nullish(),
     quantization_config: z.unknown().optional(),
-    rope_scaling: z.object({ rope_type: text, type: text }, object).nullish(),
-    rope_parameters: z.object({ rope_type: text, type: text }, object).nullish(),
-    partial_rotary_factor: z.number({ error: 'must be a number' }).nullish(),
   },
   { error: 'must be a JSON object' },
 );
 
-/** Defaults are those of transformers' `LlamaConfig`; sizes that decide the weights' shapes have none here. */
+/** Sizes that decide the weights' shapes have to be there, though transformers has defaults for them. */
 const sizesSchema = z.object({
   vocab_size: whole(1, 2 ** 24),
   hidden_size: whole(1, 2 ** 17),
@@ -69,21 +64,17 @@ const sizesSchema = z.object({
   num_hidden_layers: whole(1, 1024),
   num_attention_heads: whole(1, 4096),
   num_key_value_heads: whole(1, 4096).nullish(),
-  head_dim: whole(2, 1024).nullish(),
-  max_position_embeddings: whole(1, 2 ** 24).default(2048),
+  head_dim: whole(2, 256).nullish(),
+  max_position_embeddings: whole(1, 2 ** 24).optional(),
   rms_norm_eps: positive(1).default(1e-6),
-  rope_theta: theta,
-  rope_parameters: z.object({ rope_theta: theta }).nullish(),
-  tie_word_embeddings: flag,
-  bos_token_id: tokenId.default(1),
-  eos_token_id: z
-    .union([tokenId, z.array(tokenId)], { error: 'must be a token id or a list of them' })
-    .nullable()
-    .default(2),
+  tie_word_embeddings: flag.nullish(),
+  attention_bias: flag.nullish(),
+  bos_token_id: tokenId.nullish(),
+  eos_token_id: z.union([tokenId, z.array(tokenId)], { error: 'must be a token id or a list of them' }).nullish(),
 });
 
 /**
- * Reads the `config.json` of a Hugging Face model folder.
+ * Reads the `config.json` of a Hugging Face model folder. What is absent is as in transformers.
  *
  * @param json what `JSON.parse` made of the file
  * @param source what messages call the file
@@ -91,100 +82,104 @@ const sizesSchema = z.object({
  *   wrongly; `config-invalid` for numbers that describe no model. Both name the file and the field.
  */
 export function parseLlamaConfig(json: unknown, source: string): LlamaConfig {
-  checkKind(validate(kindSchema, json, source), source);
+  const architecture: Architecture = architectures[architectureOf(json, source)];
+  const rope = ropeOf(json, source);
   const sizes = validate(sizesSchema, json, source);
-  const { hidden_size: hiddenSize, num_attention_heads: numAttentionHeads, vocab_size: vocabularySize } = sizes;
-  const numKeyValueHeads = sizes.num_key_value_heads ?? numAttentionHeads;
-  const invalid = (message: string) => new ModelError('config-invalid', `${source}: ${message}`);
+  const { vocab_size: vocabularySize, num_hidden_layers: numHiddenLayers } = sizes;
+  const attentionBias = attentionBiasOf(architecture, sizes, source);
+  const slidingWindows = windowsOf(architecture, numHiddenLayers, json, source);
+  return {
+    vocabularySize,
+    hiddenSize: sizes.hidden_size,
+    intermediateSize: sizes.intermediate_size,
+    numHiddenLayers,
+    ...headsOf(architecture, sizes, source),
+    maxPositionEmbeddings: sizes.max_position_embeddings ?? architecture.defaults.max_position_embeddings,
+    rmsNormEpsilon: sizes.rms_norm_eps,
+    ...rope,
+    tieWordEmbeddings: sizes.tie_word_embeddings ?? false,
+    ...tokensOf(architecture, sizes, source),
+    ...(attentionBias ? { attentionBias } : {}),
+    ...(architecture.normalisesHeads ? { normalisesHeads: true } : {}),
+    ...(slidingWindows ? { slidingWindows } : {}),
+  };
+}
 
-  const headDim = sizes.head_dim ?? hiddenSize / numAttentionHeads;
+/**
+ * Which of the supported architectures a `config.json` is of.
+ * @throws ModelError `architecture-unsupported`, `config-invalid`
+ */
+export function architectureOf(json: unknown, source: string): ArchitectureName {
+  const { architectures: listed, model_type: type, ...kind } = validate(kindSchema, json, source);
+  const names = Object.keys(architectures) as ArchitectureName[];
+  const name = names.find((name) => {
+    const { modelType } = architectures[name];
+    return (listed?.includes(name) ?? type === modelType) && (type ?? modelType) === modelType;
+  });
+  if (!name) {
+    const supported = names.map((name) => `${name} (model_type '${architectures[name].modelType}')`);
+    throw unsupported(
+      source,
+      `${supported.slice(0, -1).join(', ')} and ${supported.at(-1)} are supported, but this is ` +
+        `${quote(listed ?? 'an unnamed architecture')} of model_type ${quote(type)}.`,
+    );
+  }
+  if ((kind.hidden_act ?? 'silu') !== 'silu') {
+    throw unsupported(source, `'hidden_act' must be 'silu', but is ${quote(kind.hidden_act)}.`);
+  }
+  if (kind.mlp_bias) {
+    throw unsupported(source, "'mlp_bias' must be false: an MLP whose projections have a bias is not supported.");
+  }
+  if (kind.quantization_config != null) {
+    throw unsupported(
+      source,
+      "'quantization_config' must be absent: use the unquantized model; the engine quantizes by itself.",
+    );
+  }
+  return name;
+}
+
+type Sizes = z.infer<typeof sizesSchema>;
+
+function headsOf({ defaults }: Architecture, sizes: Sizes, source: string) {
+  const { hidden_size: hiddenSize, num_attention_heads: numAttentionHeads, num_key_value_heads: given } = sizes;
+  const numKeyValueHeads = (given === undefined ? defaults.num_key_value_heads : given) ?? numAttentionHeads;
+  const headDim = sizes.head_dim ?? defaults.head_dim ?? hiddenSize / numAttentionHeads;
   if (!Number.isInteger(headDim)) {
     throw invalid(
+      source,
       `without 'head_dim', 'hidden_size' must be a multiple of 'num_attention_heads', but is ${hiddenSize} for ` +
         `${numAttentionHeads} heads.`,
     );
   }
-  if (headDim % 2 !== 0) throw invalid(`a head's width must be even for RoPE, but 'head_dim' comes to ${headDim}.`);
+  if (headDim % 2 !== 0 || headDim > 256) {
+    throw invalid(source, `a head's width must be even for RoPE and at most 256, but 'head_dim' comes to ${headDim}.`);
+  }
   if (numAttentionHeads % numKeyValueHeads !== 0) {
     throw invalid(
+      source,
       `'num_attention_heads' must be a multiple of 'num_key_value_heads', but they are ${numAttentionHeads} and ` +
         `${numKeyValueHeads}.`,
     );
   }
-  const [theta, newTheta] = [sizes.rope_theta, sizes.rope_parameters?.rope_theta];
-  if (typeof theta === 'number' && typeof newTheta === 'number' && theta !== newTheta) {
-    throw invalid(`'rope_theta' is ${theta} but 'rope_parameters.rope_theta' is ${newTheta}; they must agree.`);
-  }
-  const eosTokenIds = [sizes.eos_token_id ?? []].flat();
-  for (const id of [sizes.bos_token_id, ...eosTokenIds]) {
-    if (id >= vocabularySize) throw invalid(`token id ${id} must be below 'vocab_size', which is ${vocabularySize}.`);
-  }
-  return {
-    vocabularySize,
-    hiddenSize,
-    intermediateSize: sizes.intermediate_size,
-    numHiddenLayers: sizes.num_hidden_layers,
-    numAttentionHeads,
-    numKeyValueHeads,
-    headDim,
-    maxPositionEmbeddings: sizes.max_position_embeddings,
-    rmsNormEpsilon: sizes.rms_norm_eps,
-    ropeTheta: newTheta ?? theta ?? 10_000,
-    tieWordEmbeddings: sizes.tie_word_embeddings ?? false,
-    bosTokenId: sizes.bos_token_id,
-    eosTokenIds,
-  };
+  return { numAttentionHeads, numKeyValueHeads, headDim };
 }
 
-function checkKind(kind: z.infer<typeof kindSchema>, source: string): void {
-  const unsupported = (message: string) => new ModelError('architecture-unsupported', `${source}: ${message}`);
-  const { architectures, model_type: type } = kind;
-  const named = architectures ? architectures.includes(supportedArchitecture) : type === 'llama';
-  if (!named || (type ?? 'llama') !== 'llama') {
-    throw unsupported(
-      `only ${supportedArchitecture} (model_type 'llama') is supported, but this is ` +
-        `${quote(architectures ?? 'an unnamed architecture')} of model_type ${quote(type)}.`,
-    );
-  }
-  if ((kind.hidden_act ?? 'silu') !== 'silu') {
-    throw unsupported(`'hidden_act' must be 'silu', but is ${quote(kind.hidden_act)}.`);
-  }
-  for (const field of ['attention_bias', 'mlp_bias'] as const) {
-    if (kind[field]) throw unsupported(`'${field}' must be false: projections with a bias are not supported.`);
-  }
-  if (kind.quantization_config != null) {
-    throw unsupported(
-      "'quantization_config' must be absent: use the unquantized model; the engine quantizes by itself.",
-    );
-  }
-  // A `rope_scaling` that names no type scales somehow; `rope_parameters` without one are the plain ones.
-  const { rope_scaling: scaling, rope_parameters: rope } = kind;
-  const scalingType = scaling ? (scaling.rope_type ?? scaling.type) : 'default';
-  const ropeType = rope ? (rope.rope_type ?? rope.type ?? 'default') : 'default';
-  if (scalingType !== 'default' || ropeType !== 'default') {
-    const [field, came] = scalingType !== 'default' ? ['rope_scaling', scalingType] : ['rope_parameters', ropeType];
-    throw unsupported(`'${field}' must be absent or of type 'default', but is of type ${quote(came)}.`);
-  }
-  if ((kind.partial_rotary_factor ?? 1) !== 1) {
-    throw unsupported(`'partial_rotary_factor' must be 1, but is ${kind.partial_rotary_factor}.`);
-  }
+function tokensOf({ defaults }: Architecture, sizes: Sizes, source: string) {
+  const [bos, eos] = (['bos_token_id', 'eos_token_id'] as const).map((field) => {
+    const ids = [(sizes[field] === undefined ? defaults[field] : sizes[field]) ?? []].flat();
+    const beyond = ids.find((id) => id >= sizes.vocab_size);
+    if (beyond === undefined) return ids;
+    throw invalid(source, `'${field}' must be below 'vocab_size', which is ${sizes.vocab_size}, but is ${beyond}.`);
+  });
+  return { bosTokenId: bos![0] ?? null, eosTokenIds: eos! };
 }
 
-function validate<Schema extends z.ZodType>(schema: Schema, json: unknown, source: string): z.infer<Schema> {
-  const result = schema.safeParse(json);
-  if (result.success) return result.data;
-  // A field that is wrong in several ways is told of once.
-  const problems = new Map<string, string>();
-  for (const { path, message } of result.error.issues) {
-    const field = path.join('.');
-    const subject = field ? `'${field}'` : 'it';
-    if (!problems.has(field)) problems.set(field, `${subject} ${message}, but is ${quote(valueAt(json, path))}`);
-  }
-  throw new ModelError('config-invalid', `${source}: ${[...problems.values()].join('; ')}.`);
-}
-
-function valueAt(json: unknown, path: readonly PropertyKey[]): unknown {
-  return path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], json);
+function attentionBiasOf({ attentionBias, modelType }: Architecture, sizes: Sizes, source: string) {
+  if (attentionBias === 'queryKeyValue') return attentionBias;
+  if (!sizes.attention_bias) return undefined;
+  if (attentionBias === 'as attention_bias says') return 'all';
+  throw unsupported(source, `'attention_bias' must be false in a model of model_type '${modelType}'.`);
 }
 
 /**
@@ -204,6 +199,16 @@ export function expectedTensors(config: LlamaConfig): Map<string, readonly numbe
     tensors.set(`${prefix}.self_attn.k_proj.weight`, [keys, hiddenSize]);
     tensors.set(`${prefix}.self_attn.v_proj.weight`, [keys, hiddenSize]);
     tensors.set(`${prefix}.self_attn.o_proj.weight`, [hiddenSize, queries]);
+    if (config.attentionBias) {
+      tensors.set(`${prefix}.self_attn.q_proj.bias`, [queries]);
+      tensors.set(`${prefix}.self_attn.k_proj.bias`, [keys]);
+      tensors.set(`${prefix}.self_attn.v_proj.bias`, [keys]);
+    }
+    if (config.attentionBias === 'all') tensors.set(`${prefix}.self_attn.o_proj.bias`, [hiddenSize]);
+    if (config.normalisesHeads) {
+      tensors.set(`${prefix}.self_attn.q_norm.weight`, [headDim]);
+      tensors.set(`${prefix}.self_attn.k_norm.weight`, [headDim]);
+    }
     tensors.set(`${prefix}.post_attention_layernorm.weight`, [hiddenSize]);
     tensors.set(`${prefix}.mlp.gate_proj.weight`, [intermediateSize, hiddenSize]);
     tensors.set(`${prefix}.mlp.up_proj.weight`, [intermediateSize, hiddenSize]);

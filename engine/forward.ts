@@ -1,9 +1,11 @@
-import { attention } from '../kernels/attention/index.ts';
+import { addBias } from '../kernels/add-bias/index.ts';
+import { attention, everything } from '../kernels/attention/index.ts';
 import { embedding } from '../kernels/embedding/index.ts';
 import { gatedMatmul } from '../kernels/gated-matmul/index.ts';
 import { gatherRows } from '../kernels/gather-rows/index.ts';
 import { matmul } from '../kernels/matmul/index.ts';
 import { matmulAdd } from '../kernels/matmul-add/index.ts';
+import { normHeads } from '../kernels/norm-heads/index.ts';
 import { rmsNorm } from '../kernels/rms-norm/index.ts';
 import { ropeAndCache } from '../kernels/rope-and-cache/index.ts';
 import type { Activations } from './activations.ts';
@@ -36,12 +38,15 @@ export type Probe = (
  * The Llama forward pass (Touvron et al., arXiv 2302.13971) over a packed batch: for prefill, decode and scoring alike.
  * Queues everything on the backend and returns the logits of the wanted rows, `(wanted, vocabulary)`.
  *
+ * What sets other architectures of the family apart (architectures.ts) are tensors that a layer has or has not, and windows.
+ *
  * Keys and values of all tokens go into the cache; what only the wanted rows need is computed for them alone.
  */
 export function forward(backend: Backend, state: LlamaState, batch: Batch, look?: Probe): Tensor {
   const { config, weights, rotation, cache } = state;
   const { positions, slots, spans } = batch;
   const epsilon = config.rmsNormEpsilon;
+  const heads = { heads: config.numAttentionHeads, keyValueHeads: config.numKeyValueHeads };
   const probe = (point: Parameters<Probe>[0], padded: Tensor, count: number) => {
     const x = look && padded.view([count, config.hiddenSize]);
     if (x) look(point, x, () => backend.read(x) as Promise<Float32Array>);
@@ -55,10 +60,13 @@ export function forward(backend: Backend, state: LlamaState, batch: Batch, look?
   for (const [i, layer] of weights.layers.entries()) {
     const keys = cache.keys[i]!; // (slots, keyValueHeads, headDim)
     const values = cache.values[i]!; // (slots, keyValueHeads, headDim)
+    const { queryKeyValueBias, queryNorm, keyNorm, attentionOutputBias } = layer; // each may be absent
+    const { projections, queries } = all; // (tokens, (heads + 2 keyValueHeads) headDim), (tokens, heads, headDim)
 
     backend.run(rmsNorm, { x: all.x, weight: layer.attentionNorm, out: all.normed }, { epsilon }); // (tokens, hidden)
-    backend.run(matmul, { x: all.normed, weight: layer.queryKeyValue, out: all.projections }); // (tokens, (heads + 2 keyValueHeads) headDim)
-    const { projections, queries } = all; // queries: (tokens, heads, headDim)
+    backend.run(matmul, { x: all.normed, weight: layer.queryKeyValue, out: projections });
+    if (queryKeyValueBias) backend.run(addBias, { bias: queryKeyValueBias, out: projections });
+    if (queryNorm && keyNorm) backend.run(normHeads, { queryNorm, keyNorm, projections }, { ...heads, epsilon });
     backend.run(ropeAndCache, { projections, positions, slots, ...rotation, queries, keys, values });
 
     const last = i === weights.layers.length - 1;
@@ -69,9 +77,10 @@ export function forward(backend: Backend, state: LlamaState, batch: Batch, look?
       backend.run(gatherRows, { x: all.x, rows: batch.wanted, out: rows.x }); // (wanted, hidden)
     }
     const sequences = last ? batch.wantedSequences : batch.sequences;
-    const longest = last ? 1 : batch.longest;
-    backend.run(attention, { queries: rows.queries, keys, values, sequences, spans, out: rows.attended }, { longest }); // (rows, heads, headDim)
+    const reach = { longest: last ? 1 : batch.longest, window: config.slidingWindows?.[i] ?? everything };
+    backend.run(attention, { queries: rows.queries, keys, values, sequences, spans, out: rows.attended }, reach); // (rows, heads, headDim)
     backend.run(matmulAdd, { x: rows.attended, weight: layer.attentionOutput, out: rows.x }); // (rows, hidden)
+    if (attentionOutputBias) backend.run(addBias, { bias: attentionOutputBias, out: rows.x });
 
     backend.run(rmsNorm, { x: rows.x, weight: layer.mlpNorm, out: rows.normed }, { epsilon }); // (rows, hidden)
     backend.run(gatedMatmul, { x: rows.normed, weight: layer.gateUp, out: rows.gated }); // (rows, intermediate)

@@ -1,5 +1,6 @@
 /** The inference engine: token ids in, logits out. Knows nothing of text or safety. */
 export { LlamaGuardError } from '../kernels/errors.ts';
+export { type ArchitectureName, architectures } from './architectures.ts';
 export type {
   Backend,
   DeviceDescription,
@@ -9,7 +10,7 @@ export type {
   Tensor,
   TuneOptions,
 } from './backend.ts';
-export { type LlamaConfig, parameterCount, parseLlamaConfig } from './config.ts';
+export { architectureOf, type LlamaConfig, parameterCount, parseLlamaConfig } from './config.ts';
 export { CpuBackend } from './cpu/backend.ts';
 export { DeviceError, ModelError, SessionError } from './errors.ts';
 export type { Probe } from './forward.ts';

@@ -87,7 +87,7 @@ export class Llama implements AsyncDisposable {
       const sizes = sizesOf(config, options);
       assertFits(backend, config, options);
       const weights = await makeWeights();
-      const tables = ropeTables(sizes.contextLength, config.headDim, config.ropeTheta);
+      const tables = ropeTables(sizes.contextLength, config.headDim, config.ropeTheta, config.ropeScaling);
       const half = [sizes.contextLength, config.headDim / 2];
       const rotation = { cos: backend.allocate('cos', 'f32', half), sin: backend.allocate('sin', 'f32', half) };
       backend.write(rotation.cos, tables.cos);

@@ -6,10 +6,15 @@ import { type PlannedTensor, streamTensors } from './weight-stream.ts';
 
 export type { WeightDType } from '../kernels/contract.ts';
 
-/** The checkpoint tensors, without `.weight`, whose rows make up one device tensor. */
+/** The checkpoint tensors whose rows make up one device tensor. */
 type Recipe = Pick<PlannedTensor, 'arrangement' | 'sources'>;
-const stack = (...sources: string[]): Recipe => ({ arrangement: 'stack', sources });
-const interleave = (...sources: string[]): Recipe => ({ arrangement: 'interleave', sources });
+const weightsOf = (names: readonly string[]) => names.map((name) => `${name}.weight`);
+const stack = (...names: string[]): Recipe => ({ arrangement: 'stack', sources: weightsOf(names) });
+const interleave = (...names: string[]): Recipe => ({ arrangement: 'interleave', sources: weightsOf(names) });
+const stackBiases = (...names: string[]): Recipe => ({
+  arrangement: 'stack',
+  sources: names.map((name) => `${name}.bias`),
+});
 
 /** Each matrix is `(outputs, inputs)`: `y = W x`. */
 const layerRecipes = {
@@ -21,13 +26,22 @@ const layerRecipes = {
   down: stack('mlp.down_proj'), // (hidden, intermediate)
 } as const;
 
+/** Of the layers of some models; whether a model has them is for `expectedTensors` to say. */
+const optionalLayerRecipes = {
+  queryKeyValueBias: stackBiases('self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj'), // ((heads + 2 keyValueHeads) headDim)
+  queryNorm: stack('self_attn.q_norm'), // (headDim)
+  keyNorm: stack('self_attn.k_norm'), // (headDim)
+  attentionOutputBias: stackBiases('self_attn.o_proj'), // (hidden)
+} as const;
+
 const modelRecipes = {
   embedding: stack('model.embed_tokens'), // (vocabulary, hidden)
   finalNorm: stack('model.norm'), // (hidden)
   head: stack('lm_head'), // (vocabulary, hidden); the embedding where they are tied
 } as const;
 
-export type LayerWeights = Readonly<Record<keyof typeof layerRecipes, Tensor>>;
+export type LayerWeights = Readonly<Record<keyof typeof layerRecipes, Tensor>> &
+  Readonly<Partial<Record<keyof typeof optionalLayerRecipes, Tensor | undefined>>>;
 export type LlamaWeights = Readonly<Record<keyof typeof modelRecipes, Tensor>> & {
   readonly layers: readonly LayerWeights[];
 };
@@ -53,14 +67,17 @@ function dtypeOf(shape: readonly number[], dtype: WeightDType): WeightDType {
 export function planWeights(config: LlamaConfig, dtype: WeightDType): PlannedTensor[] {
   const shapes = expectedTensors(config);
   const plan = (label: string, { arrangement, sources }: Recipe, prefix = ''): PlannedTensor => {
-    const names = sources.map((source) => `${prefix}${source}.weight`);
+    const names = sources.map((source) => prefix + source);
     const rows = names.reduce((sum, name) => sum + shapes.get(name)![0]!, 0);
     const shape = [rows, ...shapes.get(names[0]!)!.slice(1)];
     return { label, dtype: dtypeOf(shape, dtype), shape, arrangement, sources: names };
   };
-  const layers = Array.from({ length: config.numHiddenLayers }, (_, i) =>
-    Object.entries(layerRecipes).map(([name, recipe]) => plan(`layers.${i}.${name}`, recipe, `model.layers.${i}.`)),
-  );
+  const layers = Array.from({ length: config.numHiddenLayers }, (_, i) => {
+    const prefix = `model.layers.${i}.`;
+    return Object.entries({ ...layerRecipes, ...optionalLayerRecipes })
+      .filter(([, { sources }]) => shapes.has(prefix + sources[0]))
+      .map(([name, recipe]) => plan(`layers.${i}.${name}`, recipe, prefix));
+  });
   const { embedding, finalNorm, head } = modelRecipes;
   return [
     plan('embedding', embedding),
@@ -121,6 +138,9 @@ export function arrangeWeights(config: LlamaConfig, tensors: ReadonlyMap<string,
   return {
     ...model,
     head: config.tieWordEmbeddings ? model.embedding : model.head,
-    layers: Array.from({ length: config.numHiddenLayers }, (_, i) => named(layerRecipes, `layers.${i}.`)),
+    layers: Array.from({ length: config.numHiddenLayers }, (_, i) => ({
+      ...named(layerRecipes, `layers.${i}.`),
+      ...named(optionalLayerRecipes, `layers.${i}.`),
+    })),
   };
 }

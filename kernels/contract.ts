@@ -47,9 +47,9 @@ export interface OperationContract<T extends Tensors, S extends Scalars> {
   readonly tensors: T;
   readonly scalars: S;
   /** Floating-point operations; a multiply-add counts as two, an exponential or square root as one. */
-  flops(dims: Dims<T>): number;
+  flops(dims: Dims<T>, scalars: ScalarValues<S>): number;
   /** Bytes that have to move at least; by default each tensor once. */
-  bytes?(dims: Dims<T>, dtypes: DTypes<T>): number;
+  bytes?(dims: Dims<T>, dtypes: DTypes<T>, scalars: ScalarValues<S>): number;
   /** What `dims` and `scalars` must satisfy beyond agreeing axes: a sentence on what is wrong, or undefined. */
   constraint?(dims: Dims<T>, scalars: ScalarValues<S>): string | undefined;
   /**
@@ -118,8 +118,9 @@ export function bytesMoved<T extends Tensors, S extends Scalars>(
   op: Operation<T, S>,
   dims: Dims<T>,
   dtypes: DTypes<T>,
+  scalars: ScalarValues<S>,
 ): number {
-  if (op.bytes) return op.bytes(dims, dtypes);
+  if (op.bytes) return op.bytes(dims, dtypes, scalars);
   let bytes = 0;
   for (const [name, contract] of Object.entries(op.tensors)) {
     const once = storedBytes(dtypes[name]!, shapeOf(contract, dims));

@@ -257,7 +257,7 @@ describe('a sample', () => {
     const dtypes = Object.fromEntries(
       Object.entries(operation.tensors).map(([name, contract]) => [name, contract.dtypes[0]!]),
     );
-    const sample = chooseSample(operation, example.dims, seededRandom(1))!;
+    const sample = chooseSample(operation, example, seededRandom(1))!;
     expect(sample.chosen).toEqual(expect.arrayContaining([0, sample.count - 1]));
     const whole = prepare(operation, reference, example, dtypes, 1);
     const part = prepare(operation, sampledReference(operation, reference, sample), example, dtypes, 1);
@@ -271,7 +271,9 @@ describe('a sample', () => {
   });
 
   test('is not taken where the reference affords all', () => {
-    expect(chooseSample(matmul, { rows: 10, inputs: 10, block: 10, outputs: 10 }, seededRandom(1))).toBeUndefined();
+    expect(
+      chooseSample(matmul, { dims: { rows: 10, inputs: 10, block: 10, outputs: 10 } }, seededRandom(1)),
+    ).toBeUndefined();
   });
 });
 

@@ -3,27 +3,12 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { expectedTensors, parameterCount, parseLlamaConfig } from '../engine/config.ts';
 import { ModelError } from '../engine/errors.ts';
+import { errorOf, llama3, parse, valid } from './support/config.ts';
+import { architectureNames, traits } from './support/family.ts';
 import { huggingFaceConfig, smallConfig } from './support/model-files.ts';
-
-const valid = huggingFaceConfig(smallConfig());
-
-function parse(changes: Record<string, unknown>) {
-  // As a file holds it: what is undefined is absent.
-  return parseLlamaConfig(JSON.parse(JSON.stringify({ ...valid, ...changes })), 'config.json');
-}
 
 function without(...fields: string[]) {
   return parse(Object.fromEntries(fields.map((field) => [field, undefined])));
-}
-
-function errorOf(action: () => unknown): ModelError {
-  try {
-    action();
-  } catch (error) {
-    expect(error).toBeInstanceOf(ModelError);
-    return error as ModelError;
-  }
-  throw new Error('A ModelError was expected, but nothing was thrown.');
 }
 
 describe('a valid config.json', () => {
@@ -73,8 +58,12 @@ describe('a valid config.json', () => {
   });
 
   test('may say null where the default is meant', () => {
-    const config = parse({ num_key_value_heads: null, head_dim: null, rope_parameters: null, eos_token_id: null });
-    expect(config).toMatchObject({ numKeyValueHeads: 4, headDim: 6, eosTokenIds: [] });
+    const config = parse({ num_key_value_heads: null, head_dim: null, rope_parameters: null });
+    expect(config).toMatchObject({ numKeyValueHeads: 4, headDim: 6 });
+  });
+
+  test('may say null where there is no such token', () => {
+    expect(parse({ bos_token_id: null, eos_token_id: null })).toMatchObject({ bosTokenId: null, eosTokenIds: [] });
   });
 
   test('may have heads that do not add up to the hidden size, if head_dim says so', () => {
@@ -92,6 +81,12 @@ describe('a valid config.json', () => {
     const rope_parameters = { rope_theta: 500_000, rope_type: 'default' };
     expect(parse({ rope_theta: undefined, rope_scaling: undefined, rope_parameters }).ropeTheta).toBe(500_000);
     expect(parse({ rope_theta: undefined, rope_parameters: {} }).ropeTheta).toBe(10_000);
+    const scaled = parse({
+      rope_theta: undefined,
+      rope_scaling: undefined,
+      rope_parameters: { ...llama3, rope_theta: 7 },
+    });
+    expect(scaled).toMatchObject({ ropeTheta: 7, ropeScaling: { type: 'llama3', factor: 8 } });
   });
 
   test('may name only one of architecture and model type', () => {
@@ -109,20 +104,36 @@ describe('a model of another kind', () => {
   test.each<[string, Record<string, unknown>, RegExp]>([
     [
       'another architecture',
-      { architectures: ['MistralForCausalLM'], model_type: 'mistral' },
-      /LlamaForCausalLM.*Mistral/,
+      { architectures: ['GemmaForCausalLM'], model_type: 'gemma' },
+      /LlamaForCausalLM.*MistralForCausalLM.*Qwen2ForCausalLM.* and Qwen3ForCausalLM.*supported.*GemmaForCausalLM/,
     ],
+    ['one architecture with the model type of another', { architectures: ['MistralForCausalLM'] }, /Mistral.*"llama"/],
     ['a Llama classifier', { architectures: ['LlamaForSequenceClassification'] }, /SequenceClassification/],
     ['another model type', { model_type: 'gemma' }, /gemma/],
     ['no name at all', { architectures: undefined, model_type: undefined }, /unnamed/],
     ['an activation other than silu', { hidden_act: 'gelu' }, /hidden_act.*gelu/],
-    ['attention with a bias', { attention_bias: true }, /attention_bias/],
+    [
+      'a Mistral with a bias',
+      { architectures: ['MistralForCausalLM'], model_type: 'mistral', attention_bias: true },
+      /'attention_bias'.*mistral/,
+    ],
+    ['a Llama with windows', { layer_types: ['full_attention', 'sliding_attention'] }, /layer_types.*full_attention/],
     ['an MLP with a bias', { mlp_bias: true }, /mlp_bias/],
-    ['Llama 3 RoPE', { rope_scaling: { rope_type: 'llama3', factor: 8 } }, /rope_scaling.*llama3/],
-    ['linear RoPE, named the old way', { rope_scaling: { type: 'linear', factor: 2 } }, /rope_scaling.*linear/],
-    ['an unnamed RoPE scaling', { rope_scaling: { factor: 2 } }, /rope_scaling/],
-    ['Llama 3 RoPE as of transformers 5', { rope_parameters: { rope_type: 'llama3' } }, /rope_parameters.*llama3/],
-    ['a partial RoPE', { partial_rotary_factor: 0.5 }, /partial_rotary_factor/],
+    ['another scaling of RoPE', { rope_scaling: { rope_type: 'yarn', factor: 4 } }, /'rope_scaling'.*llama3.*"yarn"/],
+    ['a scaling named the old way', { rope_scaling: { type: 'dynamic', factor: 2 } }, /'rope_scaling'.*"dynamic"/],
+    ['a scaling as of transformers 5', { rope_parameters: { rope_type: 'longrope' } }, /'rope_parameters'.*"longrope"/],
+    ['an unnamed RoPE scaling', { rope_scaling: { factor: 2 } }, /'rope_scaling'/],
+    [
+      'RoPE by layers',
+      { rope_parameters: { full_attention: { rope_theta: 1e6 } } },
+      /'rope_parameters\.full_attention'/,
+    ],
+    ['a partial RoPE', { partial_rotary_factor: 0.5 }, /'partial_rotary_factor'/],
+    [
+      'a partial RoPE as of transformers 5',
+      { rope_parameters: { partial_rotary_factor: 0.5 } },
+      /'rope_parameters\.part/,
+    ],
     ['quantized weights', { quantization_config: { quant_method: 'gptq' } }, /quantization_config/],
   ])('is refused: %s', (_, changes, message) => {
     const error = errorOf(() => parse(changes));
@@ -171,14 +182,36 @@ describe('impossible numbers', () => {
     ['a theta of 0', { rope_theta: 0 }, /rope_theta/],
     ['a negative theta', { rope_parameters: { rope_theta: -1 } }, /rope_parameters\.rope_theta/],
     ['two thetas', { rope_theta: 10_000, rope_parameters: { rope_theta: 500_000 } }, /10000.*500000/],
+    [
+      'two scalings',
+      { rope_scaling: llama3, rope_parameters: { ...llama3, factor: 4 } },
+      /rope_scaling.*rope_parameters/,
+    ],
+    ['a scaling and none', { rope_scaling: llama3, rope_parameters: {} }, /rope_scaling.*rope_parameters.*"default"/],
+    [
+      'two types of scaling',
+      { rope_scaling: { ...llama3, type: 'linear' } },
+      /rope_scaling\.rope_type.*rope_scaling\.type/,
+    ],
+    [
+      'two original contexts',
+      { rope_scaling: llama3, original_max_position_embeddings: 4096 },
+      /rope_scaling\.original_max_position_embeddings.*4096/,
+    ],
+    [
+      'a low frequency above the high one',
+      { rope_scaling: { ...llama3, low_freq_factor: 4 } },
+      /rope_scaling\.high_freq_factor.*4/,
+    ],
+    ['a head wider than kernels serve', { head_dim: undefined, hidden_size: 2048 }, /256.*512/],
     ['a hidden size that no head count divides', { head_dim: undefined, hidden_size: 26 }, /multiple.*26/],
     ['heads that cannot share keys', { num_key_value_heads: 3 }, /num_key_value_heads.*4 and 3/],
     ['more key heads than heads', { num_key_value_heads: 8 }, /num_key_value_heads/],
     ['an odd head', { head_dim: 7 }, /even.*7/],
     ['an odd head by division', { head_dim: undefined, hidden_size: 28 }, /even.*7/],
-    ['an end id beyond the vocabulary', { eos_token_id: [2, 67] }, /67/],
+    ['an end id beyond the vocabulary', { eos_token_id: [2, 67] }, /'eos_token_id'.*67.*67/],
+    ['a start id beyond the vocabulary', { bos_token_id: 90 }, /'bos_token_id'.*67.*90/],
     ['a negative start id', { bos_token_id: -1 }, /bos_token_id/],
-    ['a start id of null', { bos_token_id: null }, /bos_token_id/],
     ['end ids of another type', { eos_token_id: ['</s>'] }, /eos_token_id/],
     ['a flag that is no flag', { tie_word_embeddings: 'yes' }, /tie_word_embeddings/],
   ])('%s', (_, changes, message) => {
@@ -215,33 +248,51 @@ describe('impossible numbers', () => {
   });
 });
 
-test('whatever the fields hold, the config is right or a ModelError says what is not', () => {
-  const field = fc.constantFrom(...Object.keys(valid), 'rope_parameters', 'quantization_config', '__proto__');
+test('whatever the fields hold, the config is right or a ModelError names what is not', () => {
+  const whole = huggingFaceConfig(smallConfig({ slidingWindows: [5, null], normalisesHeads: true }));
+  const fields = [
+    ...Object.keys(whole),
+    'rope_parameters',
+    'partial_rotary_factor',
+    'original_max_position_embeddings',
+    'quantization_config',
+    '__proto__',
+  ];
   const value = fc.oneof(
     fc.jsonValue({ maxDepth: 2 }),
     fc.integer({ min: -2, max: 200 }),
     fc.constantFrom(2 ** 53, 1e308, -0, 0.1),
+    fc.constantFrom(...architectureNames.map((name) => [name])),
+    fc.dictionary(fc.constantFrom(...Object.keys(llama3), 'type', 'rope_theta'), fc.oneof(fc.integer(), fc.string())),
+    fc.constant(llama3),
   );
-  const change = fc.array(fc.tuple(field, value), { minLength: 1, maxLength: 4 });
+  const change = fc.array(fc.tuple(fc.constantFrom(...fields), value), { minLength: 1, maxLength: 4 });
+  const base = fc.constantFrom(...architectureNames).chain((name) => traits(2, [name]).map((own) => smallConfig(own)));
   fc.assert(
-    fc.property(change, (changes) => {
-      const json = JSON.parse(JSON.stringify({ ...valid, ...Object.fromEntries(changes) }));
-      let config: ReturnType<typeof parseLlamaConfig>;
+    fc.property(base, change, (config, changes) => {
+      const json = JSON.parse(JSON.stringify({ ...huggingFaceConfig(config), ...Object.fromEntries(changes) }));
+      let parsed: ReturnType<typeof parseLlamaConfig>;
       try {
-        config = parseLlamaConfig(json, 'config.json');
+        parsed = parseLlamaConfig(json, 'config.json');
       } catch (error) {
         expect(error).toBeInstanceOf(ModelError);
-        expect(['config-invalid', 'architecture-unsupported']).toContain((error as ModelError).code);
+        const { code, message } = error as ModelError;
+        expect(['config-invalid', 'architecture-unsupported']).toContain(code);
+        expect(message).toMatch(/^config\.json: /);
+        expect(message).toMatch(new RegExp([...fields, 'supported'].join('|')));
         return;
       }
-      expect(config.headDim % 2).toBe(0);
-      expect(config.numAttentionHeads % config.numKeyValueHeads).toBe(0);
-      expect(config.rmsNormEpsilon).toBeGreaterThan(0);
-      expect(config.ropeTheta).toBeGreaterThan(0);
-      expect(Number.isSafeInteger(parameterCount(config))).toBe(true);
-      expect(Object.getPrototypeOf(config)).toBe(Object.prototype);
+      expect(parsed.headDim % 2).toBe(0);
+      expect(parsed.numAttentionHeads % parsed.numKeyValueHeads).toBe(0);
+      expect(parsed.rmsNormEpsilon).toBeGreaterThan(0);
+      expect(parsed.ropeTheta).toBeGreaterThan(0);
+      expect(parsed.ropeScaling?.factor ?? 1).toBeGreaterThanOrEqual(1);
+      for (const tokens of parsed.slidingWindows ?? []) expect(tokens ?? 1).toBeGreaterThanOrEqual(1);
+      expect(parsed.slidingWindows?.length ?? parsed.numHiddenLayers).toBe(parsed.numHiddenLayers);
+      expect(Number.isSafeInteger(parameterCount(parsed))).toBe(true);
+      expect(Object.getPrototypeOf(parsed)).toBe(Object.prototype);
     }),
-    { numRuns: 2000 },
+    { numRuns: 1500 },
   );
 });
 

@@ -1,6 +1,7 @@
 import { expect, it, vi } from 'vitest';
 import { create } from 'webgpu';
-import { Llama, memoryNeeds, Session } from '../engine/index.ts';
+import type { Recording } from '../engine/backend.ts';
+import { Llama, type LlamaConfig, memoryNeeds, Session } from '../engine/index.ts';
 import { openModelFolder } from '../engine/node/model-folder.ts';
 import { embeddedModel } from '../guard/node/load.ts';
 import { openTestDevice, testDevices } from './support/devices.ts';
@@ -140,3 +141,17 @@ it.each(testDevices)(
     }
   },
 );
+
+it.each<[string, number, Partial<LlamaConfig>]>([
+  ['Llama 2', 21, {}],
+  ['Mistral', 21, { slidingWindows: [4, 4] }],
+  ['Qwen2', 23, { attentionBias: 'queryKeyValue' }],
+  ['Qwen3', 23, { normalisesHeads: true }],
+])('a pass of two layers of %s is %i operations', async (_, operations, own) => {
+  const { llama, backend } = await loadRandomModel(smallConfig(own), 'cpu');
+  await using _llama = llama;
+  const record = vi.spyOn(backend, 'record');
+  using session = new Session(llama);
+  await session.prefill([1, 2, 3]);
+  expect((record.mock.results[0]!.value as Recording).operations).toBe(operations);
+});

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { DeviceError, memoryNeeds, Session, SessionError } from '../engine/index.ts';
+import { DeviceError, type LlamaConfig, memoryNeeds, parameterCount, Session, SessionError } from '../engine/index.ts';
 import { testDevices } from './support/devices.ts';
+import { architectureNames, traits } from './support/family.ts';
 import { float64Forward } from './support/float64-forward.ts';
 import { smallConfig } from './support/model-files.ts';
 import { loadRandomModel } from './support/random-model.ts';
@@ -11,7 +12,7 @@ const ids = (count: number, vocabulary: number, seed = 7) =>
   Array.from({ length: count }, (_, i) => (i * 31 + seed * 17) % vocabulary);
 const scaleOf = (row: ArrayLike<number>) => Math.max(...Array.from(row, Math.abs));
 
-const configs = fc
+const sizes = fc
   .record({
     headDim: fc.constantFrom(16, 18, 32, 80, 128),
     numKeyValueHeads: fc.integer({ min: 1, max: 3 }),
@@ -26,8 +27,32 @@ const configs = fc
   })
   .map(({ group, ...rest }) => ({ ...rest, numAttentionHeads: group * rest.numKeyValueHeads }));
 
+/** Models that are no more than Llama 2, scaled RoPE over several times its original context, and windows that move on. */
+const family: [string, Partial<LlamaConfig>][] = [
+  ['Llama 2', {}],
+  [
+    'Llama 3.1',
+    {
+      ropeScaling: {
+        type: 'llama3',
+        factor: 8,
+        lowFrequencyFactor: 1,
+        highFrequencyFactor: 4,
+        originalMaxPositionEmbeddings: 32,
+      },
+    },
+  ],
+  ['Mistral', { slidingWindows: [7, 7] }],
+  [
+    'Qwen2 with a window in one layer',
+    { attentionBias: 'queryKeyValue', slidingWindows: [null, 20], bosTokenId: null },
+  ],
+  ['Qwen3', { normalisesHeads: true, attentionBias: 'all', bosTokenId: null }],
+];
+
 describe.each(testDevices)('the engine on %s', (device) => {
-  it('agrees with the float64 forward pass on random configurations', async () => {
+  it.each(architectureNames)('agrees with the float64 forward pass on random configurations of %s', async (name) => {
+    const configs = sizes.chain((own) => traits(own.numHiddenLayers, [name]).map((more) => ({ ...own, ...more })));
     await fc.assert(
       fc.asyncProperty(configs, async ({ tokens, seed, ...overrides }) => {
         const config = smallConfig(overrides);
@@ -45,10 +70,10 @@ describe.each(testDevices)('the engine on %s', (device) => {
     );
   });
 
-  it('gives the same results however a prompt is batched, split and shared', async () => {
-    const config = smallConfig({ numKeyValueHeads: 2, numAttentionHeads: 4, headDim: 16 });
-    const { llama } = await loadRandomModel(config, device, { passTokens: 16, cacheTokens: 400 });
-    await using _ = llama;
+  it.each(family)('gives the same results however a prompt is batched, split and shared: %s', async (_, own) => {
+    const config = smallConfig({ numKeyValueHeads: 2, numAttentionHeads: 4, headDim: 16, ...own });
+    const { llama, weights } = await loadRandomModel(config, device, { passTokens: 16, cacheTokens: 400 });
+    await using _llama = llama;
     const prompt = ids(50, config.vocabularySize);
     const alone = await (async () => {
       using session = new Session(llama);
@@ -76,6 +101,7 @@ describe.each(testDevices)('the engine on %s', (device) => {
       return rows[1]![0]!;
     })();
     const scale = scaleOf(alone);
+    expect(largestDifference(alone, float64Forward(config, weights, prompt).at(-1)!) / scale).toBeLessThan(1e-4);
     expect(largestDifference(split, alone) / scale).toBeLessThan(1e-4);
     expect(largestDifference(batched, alone) / scale).toBeLessThan(1e-4);
     using again = new Session(llama);
@@ -155,6 +181,41 @@ describe.each(testDevices)('the engine on %s', (device) => {
     await expect(refused).rejects.toThrow(DeviceError);
     await expect(refused).rejects.toMatchObject({ code: 'out-of-memory' });
   });
+});
+
+it('says of every architecture how much memory its weights take', () => {
+  fc.assert(
+    fc.property(traits(2), (own) => {
+      const config = smallConfig(own);
+      expect(memoryNeeds(config, { dtype: 'f32' }).weights).toBe(4 * parameterCount(config));
+    }),
+  );
+});
+
+it('turns far beyond the original context as scaled RoPE has it', async () => {
+  const scaling = { type: 'llama3', factor: 8, lowFrequencyFactor: 1, highFrequencyFactor: 4 } as const;
+  const config = smallConfig({
+    numHiddenLayers: 1,
+    numAttentionHeads: 2,
+    numKeyValueHeads: 1,
+    headDim: 32,
+    maxPositionEmbeddings: 1024,
+    ropeTheta: 500_000,
+    ropeScaling: { ...scaling, originalMaxPositionEmbeddings: 128 },
+  });
+  const { llama, weights } = await loadRandomModel(config, 'cpu');
+  await using _ = llama;
+  const prompt = ids(1024, config.vocabularySize);
+  using context = llama.createContext();
+  const wanted = [127, 128, 511, 1023];
+  const [rows] = await llama.logits([{ context, ids: prompt, wanted }]);
+  const expected = float64Forward(config, weights, prompt);
+  const plain = float64Forward(smallConfig({ ...config, ropeScaling: { type: 'linear', factor: 1 } }), weights, prompt);
+  for (const [i, at] of wanted.entries()) {
+    const scale = scaleOf(expected[at]!);
+    expect(largestDifference(rows![i]!, expected[at]!) / scale).toBeLessThan(1e-4);
+    expect(largestDifference(plain[at]!, expected[at]!) / scale).toBeGreaterThan(1e-2);
+  }
 });
 
 describe.each(testDevices.filter((device) => device !== 'cpu'))('WebGPU as %s', (device) => {

@@ -58,8 +58,8 @@ describe('resolveScalars', () => {
 });
 
 test('bytes are counted in the dtypes at hand', () => {
-  const f32 = { x: 'f32', weight: 'f32', out: 'f32' } as const;
-  expect(bytesMoved(matmul, dims, f32) - bytesMoved(matmul, dims, { ...f32, weight: 'f16' })).toBe(3 * 8 * 2);
+  const bytes = (weight: DType) => bytesMoved(matmul, dims, { x: 'f32', weight, out: 'f32' }, { firstOutput: 0 });
+  expect(bytes('f32') - bytes('f16')).toBe(3 * 8 * 2);
 });
 
 describe('assembleShader', () => {
@@ -173,6 +173,53 @@ test('rope tables hold the angles of Hugging Face: position / theta^(2 i / headD
   const { cos, sin } = ropeTables(3, 4, 10_000);
   expect([...cos]).toEqual([1, 1, Math.cos(1), Math.cos(0.01), Math.cos(2), Math.cos(0.02)].map(Math.fround));
   expect([...sin]).toEqual([0, 0, Math.sin(1), Math.sin(0.01), Math.sin(2), Math.sin(0.02)].map(Math.fround));
+});
+
+describe('scaled rope tables', () => {
+  const [headDim, theta] = [128, 500_000];
+  const positions = [0, 1, 4095, 8191, 8192, 65_535, 131_071];
+  const rows = (tables: { cos: Float32Array; sin: Float32Array }, position: number) =>
+    [tables.cos, tables.sin].map((table) => table.subarray((position * headDim) / 2, ((position + 1) * headDim) / 2));
+
+  test.each([
+    ['Llama-3.1-8B', 8],
+    ['Llama-3.2-1B', 32],
+  ])('of %s hold what its three bands of wavelengths come to', (_, factor) => {
+    const scaling = {
+      type: 'llama3',
+      factor,
+      lowFrequencyFactor: 1,
+      highFrequencyFactor: 4,
+      originalMaxPositionEmbeddings: 8192,
+    } as const;
+    const tables = ropeTables(131_072, headDim, theta, scaling);
+    const bands = new Set<string>();
+    for (const position of positions) {
+      const [cos, sin] = rows(tables, position);
+      for (let i = 0; i < headDim / 2; i++) {
+        const wavelength = 2 * Math.PI * theta ** ((2 * i) / headDim);
+        let angle = (2 * Math.PI * position) / wavelength;
+        if (wavelength > 8192) bands.add('long');
+        else bands.add(wavelength < 2048 ? 'short' : 'between');
+        if (wavelength > 8192) angle /= factor;
+        else if (wavelength >= 2048) {
+          const smooth = (8192 / wavelength - 1) / 3;
+          angle *= (1 - smooth) / factor + smooth;
+        }
+        expect(cos![i]).toBeCloseTo(Math.cos(angle), 6);
+        expect(sin![i]).toBeCloseTo(Math.sin(angle), 6);
+      }
+    }
+    expect([...bands].sort()).toEqual(['between', 'long', 'short']);
+  });
+
+  test('that are linear are those of positions closer together', () => {
+    const scaled = ropeTables(64, headDim, theta, { type: 'linear', factor: 4 });
+    const plain = ropeTables(16, headDim, theta);
+    for (let position = 0; position < 16; position++) {
+      expect(rows(scaled, 4 * position)).toEqual(rows(plain, position));
+    }
+  });
 });
 
 describe('verification', () => {

@@ -35,11 +35,15 @@ const fileType = { f32: 0, f16: 1, q8_0: 7 } as const;
 
 /**
  * Matrices get `dtype`; vectors stay f32, as llama.cpp's own converter has it.
- * @throws ModelError, TokenizerError for a folder that cannot be read; RangeError where q8_0 does not divide the rows
+ * @throws ModelError, TokenizerError for a folder that cannot be read; RangeError where q8_0 does not divide the rows, or
+ *   for what only other architectures than Llama 2 have
  */
 export async function toGguf(folder: string, file: string, dtype: GgufDType): Promise<void> {
   await using opened = await openModelFolder(folder);
   const { config, source } = opened;
+  if (config.ropeScaling || config.slidingWindows) {
+    throw new RangeError(`${folder} has scaled RoPE or windows, which are not carried over to GGUF.`);
+  }
   const vocabulary = parseSentencePieceModel(await readFile(join(folder, 'tokenizer.model')));
   const tensors = [...expectedTensors(config)].map(([name, shape]): GgufTensor => {
     const stored = shape.length === 1 ? 'f32' : dtype;

@@ -1,6 +1,7 @@
 import { type FileHandle, open, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type LlamaConfig, parseLlamaConfig } from '../config.ts';
+import type { ArchitectureName } from '../architectures.ts';
+import { architectureOf, type LlamaConfig, parseLlamaConfig } from '../config.ts';
 import { ModelError } from '../errors.ts';
 import { isObject, parseJson, quote } from '../json.ts';
 import { checkTensors } from '../safetensors/check.ts';
@@ -10,6 +11,7 @@ import { type ByteFile, SafetensorsSource, type TensorSource } from '../safetens
 /** A Hugging Face model folder whose configuration and weights were found to fit each other. Disposing it closes its files. */
 export interface ModelFolder extends AsyncDisposable {
   readonly folder: string;
+  readonly architecture: ArchitectureName;
   readonly config: LlamaConfig;
   readonly source: TensorSource;
   /** Every file of the folder, those that the engine does not read too, by name. */
@@ -55,11 +57,14 @@ export async function openModelFolder(folder: string): Promise<ModelFolder> {
   const files = await listFiles(folder);
   const sizes = new Map(files.map(({ name, bytes }) => [name, bytes]));
   const json = await readConfig(folder, sizes);
-  const config = parseLlamaConfig(json, join(folder, configName));
+  const configPath = join(folder, configName);
+  const architecture = architectureOf(json, configPath);
+  const config = parseLlamaConfig(json, configPath);
   const source = await openWeights(folder, sizes);
   try {
     const storedDTypes = checkTensors(config, source.tensors);
-    return { folder, config, source, files, storedDTypes, [Symbol.asyncDispose]: () => source[Symbol.asyncDispose]() };
+    const dispose = () => source[Symbol.asyncDispose]();
+    return { folder, architecture, config, source, files, storedDTypes, [Symbol.asyncDispose]: dispose };
   } catch (error) {
     await source[Symbol.asyncDispose]();
     throw error;

@@ -21,7 +21,7 @@ export interface OpenWasmOptions {
   readonly memoryBudget?: number | undefined;
   /**
    * Bytes that are going to be. More than a 32-bit memory holds, 4 GiB, are put into a 64-bit one where the engine has
-   * it, up to 16 GiB: kernels are some slower there, since every access has to be checked (see decision 0014).
+   * it, up to 16 GiB: kernels are some slower there, since every access has to be checked (decision 0018).
    */
   readonly memoryNeeded?: number | undefined;
   /** Features that kernels may use; by default all that the engine has. */

@@ -271,7 +271,7 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
       const open = name in this.#prefer ? [] : (this.#variants.get(name) ?? []);
       const others = open.filter((other) => other !== variant && !other.approximate && other.fits(dims, dtypes));
       const names = [variant, ...others].map((serving) => serving.name);
-      classes.set(shapes, { names, flops: flops(dims) + (classes.get(shapes)?.flops ?? 0) });
+      classes.set(shapes, { names, flops: flops(dims, values) + (classes.get(shapes)?.flops ?? 0) });
     }
     const least = share * [...classes.values()].reduce((sum, { flops }) => sum + flops, 0);
     const worthwhile = [...classes].filter(([, { names, flops }]) => names.length > 1 && flops >= least);

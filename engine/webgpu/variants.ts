@@ -1,3 +1,4 @@
+import * as addBias from '../../kernels/add-bias/webgpu.ts';
 import * as attentionLines from '../../kernels/attention/webgpu.lines.ts';
 import * as attentionSubgroups from '../../kernels/attention/webgpu.subgroups.ts';
 import * as attention from '../../kernels/attention/webgpu.ts';
@@ -8,6 +9,7 @@ import * as gatherRows from '../../kernels/gather-rows/webgpu.ts';
 import * as logProbabilities from '../../kernels/log-probabilities/webgpu.ts';
 import * as matmul from '../../kernels/matmul/webgpu.ts';
 import * as matmulAdd from '../../kernels/matmul-add/webgpu.ts';
+import * as normHeads from '../../kernels/norm-heads/webgpu.ts';
 import * as randomNormal from '../../kernels/random-normal/webgpu.ts';
 import * as rmsNorm from '../../kernels/rms-norm/webgpu.ts';
 import * as ropeAndCache from '../../kernels/rope-and-cache/webgpu.ts';
@@ -28,6 +30,7 @@ const matmulLike = (kernels: Readonly<Record<MatmulKernel, AnyVariant | AnyFamil
 
 /** The kernels that the engine uses, by operation: the most special first, the portable one last. */
 export const kernels: Readonly<Record<string, readonly (AnyVariant | AnyFamily)[]>> = {
+  'add-bias': [addBias.vec4, addBias.portable],
   attention: [
     attentionLines.lines,
     attentionSubgroups.subgroups,
@@ -41,6 +44,7 @@ export const kernels: Readonly<Record<string, readonly (AnyVariant | AnyFamily)[
   'log-probabilities': [logProbabilities.portable],
   matmul: matmulLike(matmul),
   'matmul-add': matmulLike(matmulAdd),
+  'norm-heads': [normHeads.vec4, normHeads.portable],
   'random-normal': [randomNormal.portable],
   'rms-norm': [rmsNorm.vec4, rmsNorm.portable],
   'rope-and-cache': [ropeAndCache.vec4, ropeAndCache.portable],

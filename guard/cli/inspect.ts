@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { formatBytes } from '../../engine/format.ts';
-import { type Backend, memoryNeeds, parameterCount } from '../../engine/index.ts';
+import { type Backend, type LlamaConfig, memoryNeeds, parameterCount } from '../../engine/index.ts';
 import { openModelFolder } from '../../engine/node/model-folder.ts';
 import { openDevice } from '../../engine/node/open-device.ts';
 import { weightDTypes } from '../../kernels/contract.ts';
@@ -31,6 +31,7 @@ async function inspect(folder: string, flags: SharedFlags): Promise<void> {
   const budget = Number.isFinite(backend.memoryBudget) ? backend.memoryBudget : null;
   const report = {
     folder,
+    architecture: model.architecture,
     config: model.config,
     parameters: parameterCount(model.config),
     stored: model.storedDTypes,
@@ -52,9 +53,12 @@ async function inspect(folder: string, flags: SharedFlags): Promise<void> {
     ['folder', folder],
     [
       'architecture',
-      `Llama, ${config.numHiddenLayers} layers, hidden ${config.hiddenSize}, MLP ${config.intermediateSize}`,
+      `${report.architecture}, ${config.numHiddenLayers} layers, hidden ${config.hiddenSize}, MLP ${config.intermediateSize}`,
     ],
-    ['attention', `${config.numAttentionHeads} heads of ${config.headDim}, ${config.numKeyValueHeads} key-value heads`],
+    [
+      'attention',
+      `${config.numAttentionHeads} heads of ${config.headDim}, ${config.numKeyValueHeads} key-value heads${windows(config)}`,
+    ],
     [
       'parameters',
       `${report.parameters.toLocaleString('en')} stored as ${report.stored.join(', ')} (${formatBytes(report.bytes)})`,
@@ -80,4 +84,10 @@ function fitting(
   if (device.memoryBudget === null) return 'not known: WebGPU does not tell the memory of a GPU';
   if (fits) return 'yes';
   return `no: there is ${formatBytes(device.memoryBudget)}${backend.memoryBound ? `, ${backend.memoryBound}` : ''}`;
+}
+
+/** The windows of a model, where it has some. */
+function windows({ slidingWindows }: LlamaConfig): string {
+  const sliding = slidingWindows?.filter((tokens) => tokens !== null) ?? [];
+  return sliding.length > 0 ? `, ${sliding.length} layers see ${sliding[0]} tokens back` : '';
 }

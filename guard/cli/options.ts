@@ -49,12 +49,7 @@ export function addSharedFlags(command: Command): Command {
 export function addGuardFlags(command: Command): Command {
   return command
     .option('--model <dir>', 'model folder (default: the embedded demonstration model)')
-    .addOption(
-      new Option(
-        '--prompt-format <name>',
-        "how the model is asked and answers (default: by the model folder's chat template)",
-      ).choices(promptFormats.map(({ name }) => name)),
-    )
+    .addOption(promptFormatFlag())
     .option(
       '--policy <name|file>',
       `a policy file, or one of ${Object.keys(builtInPolicies).join(', ')} (default: the model folder's own, else default)`,
@@ -89,6 +84,13 @@ export function addGuardFlags(command: Command): Command {
 }
 
 const parseCodes = (text: string): string[] => text.split(',').map((code) => code.trim());
+
+/** The flag of commands that ask a model, or show how it is asked. */
+export const promptFormatFlag = (): Option =>
+  new Option(
+    '--prompt-format <name>',
+    "how the model is asked and answers (default: by the model folder's chat template)",
+  ).choices(promptFormats.map(({ name }) => name));
 
 /** The flag of commands that may read a conversation under several orders of the categories. */
 export const shuffleFlag = (): Option =>

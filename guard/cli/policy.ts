@@ -3,23 +3,23 @@ import { Command, Option } from 'commander';
 import { openModelFolder } from '../../engine/node/model-folder.ts';
 import { loadTokenizer } from '../../tokenizer/load.node.ts';
 import { PolicyError } from '../errors.ts';
-import { buildInstruction } from '../formats/index.ts';
+import { assertAskable } from '../formats/chat-template.ts';
 import { instructionHash, policyHash } from '../identity.ts';
+import { instructionOf, renderTurns } from '../instruction.ts';
 import type { Role } from '../messages.ts';
+import { folderFormat } from '../node/folder-format.ts';
 import { embeddedModel, policyNamed } from '../node/load.ts';
 import { builtInPolicies } from '../policies/index.ts';
 import { assertDistinguishable, atDetail, type Detail, details } from '../policy.ts';
 import { lintPolicy } from '../policy-lint.ts';
-import { exitCodes } from './options.ts';
+import { exitCodes, promptFormatFlag } from './options.ts';
 
 interface PolicyFlags {
+  readonly model: string;
+  readonly promptFormat?: string;
   readonly role: Role;
   readonly detail: Detail;
   readonly json?: true;
-}
-
-interface LintFlags extends PolicyFlags {
-  readonly model: string;
 }
 
 export function policyCommand(): Command {
@@ -34,7 +34,6 @@ export function policyCommand(): Command {
     });
   withFlags(command.command('lint'))
     .description('what may not work as meant, and the tokens that each category takes; exits with 2 on errors')
-    .option('--model <dir>', 'model folder whose tokenizer counts', embeddedModel)
     .action(lint);
   withFlags(command.command('show')).description('the exact instruction, its parts marked, and its hash').action(show);
   return command;
@@ -43,6 +42,8 @@ export function policyCommand(): Command {
 const withFlags = (command: Command): Command =>
   command
     .argument('<policy>', `a file, or one of ${Object.keys(builtInPolicies).join(', ')}`)
+    .option('--model <dir>', 'model folder whose prompt format and tokenizer are used', embeddedModel)
+    .addOption(promptFormatFlag())
     .addOption(new Option('--role <role>', 'whose messages are judged').choices(['user', 'agent']).default('user'))
     .addOption(
       new Option('--detail <detail>', 'how much the model is told of each category')
@@ -51,18 +52,21 @@ const withFlags = (command: Command): Command =>
     )
     .option('--json', 'one JSON object');
 
-async function lint(nameOrFile: string, { model, role, detail, json }: LintFlags): Promise<void> {
+async function lint(nameOrFile: string, { model, promptFormat, role, detail, json }: PolicyFlags): Promise<void> {
   await using folder = await openModelFolder(model);
   using tokenizer = await loadTokenizer(model);
   const encode = (text: string) => tokenizer.encode(text);
   try {
     const policy = atDetail(await policyNamed(nameOrFile), detail);
-    assertDistinguishable(policy, encode, tokenizer.unknownId);
+    const format = await folderFormat(folder, promptFormat);
+    assertAskable(format, policy);
+    assertDistinguishable(policy, encode, tokenizer.unknownId, format.answer.list?.written);
     const { findings, budget } = lintPolicy(policy, {
       encode,
       decode: (ids) => tokenizer.decode(ids),
       contextLength: folder.config.maxPositionEmbeddings,
       role,
+      format,
     });
     if (json) {
       print(JSON.stringify({ errors: [], findings, budget }));
@@ -91,9 +95,13 @@ async function lint(nameOrFile: string, { model, role, detail, json }: LintFlags
   }
 }
 
-async function show(nameOrFile: string, { role, detail, json }: PolicyFlags): Promise<void> {
+async function show(nameOrFile: string, { model, promptFormat, role, detail, json }: PolicyFlags): Promise<void> {
+  await using folder = await openModelFolder(model);
+  const format = await folderFormat(folder, promptFormat);
   const policy = atDetail(await policyNamed(nameOrFile), detail);
-  const instruction = buildInstruction({ policy, role, turns: [] });
+  assertAskable(format, policy);
+  const frame = format.frame(policy, role);
+  const instruction = instructionOf(frame, []);
   const { prefix, suffix } = instruction;
   const hashes = { policy: await policyHash(policy), instruction: await instructionHash(instruction) };
   if (json) {
@@ -101,7 +109,11 @@ async function show(nameOrFile: string, { role, detail, json }: PolicyFlags): Pr
     return;
   }
   print(`── before the conversation: kept between checks ──\n${prefix}`);
-  print('── the conversation: "User: ...", a blank line, "Agent: ..." ──');
+  const shown = renderTurns(frame, [
+    { speaker: 'User', text: '...', messageIndex: 0 },
+    { speaker: 'Agent', text: '...', messageIndex: 1 },
+  ]);
+  print(`── the conversation ──\n${shown}`);
   print(`── after it ──${suffix}\n── end ──`);
   print(`instruction ${hashes.instruction}\npolicy      ${hashes.policy}`);
 }

@@ -95,12 +95,12 @@ const categoriesVariable = ({ categories }: Policy): Record<string, string> =>
 type Render = (count: number, variables: Readonly<Record<string, unknown>>) => Pieces;
 
 function hasCategories(render: Render): boolean {
-  const probe = mark('categories');
+  const probe = '\ue002';
   return render(1, { categories: { P1: probe } }).before.includes(probe);
 }
 
 /** A text that no template has; private-use characters, so that none takes it for words. */
-const mark = (name: string | number) => `\ue000${name}\ue001`;
+const mark = (place: number) => `\ue000${place}\ue001`;
 
 /** Renders conversations of `count` alternating messages, marks in white space, and takes the marks out. */
 function renderer(template: ChatTemplate): Render {

@@ -1,22 +1,32 @@
 import { Environment, Interpreter, parse, type RuntimeValue, type Statement, tokenize } from '@huggingface/jinja';
 
 /** Bounds on what a template of a stranger may do. Templates of chat models take some thousand steps. */
-const limits = { template: 64 * 1024, steps: 200_000, text: 1024 * 1024, items: 10_000 } as const;
+const limits = { template: 64 * 1024, steps: 1_000_000, text: 1024 * 1024, items: 10_000 } as const;
 
-/** Every step passes through `evaluate`, so that endless loops and growing values end here. */
+/**
+ * Every step passes through `evaluate`, so that endless loops and growing values end here. A list counts as a step an item,
+ * since a loop over it may have nothing in it to evaluate, and a text as one for every 64 characters that are copied.
+ */
 class BoundedInterpreter extends Interpreter {
   #steps = 0;
 
   override evaluate(statement: Statement | undefined, environment: Environment): RuntimeValue {
-    if (++this.#steps > limits.steps) throw new RangeError(`it takes more than ${limits.steps} steps`);
-    const value = super.evaluate(statement, environment);
-    if (typeof value.value === 'string' && value.value.length > limits.text) {
-      throw new RangeError(`it makes a text of more than ${limits.text} characters`);
+    this.#count(1);
+    const result = super.evaluate(statement, environment);
+    const { value } = result;
+    if (typeof value === 'string') {
+      if (value.length > limits.text) throw new RangeError(`it makes a text of more than ${limits.text} characters`);
+      this.#count(value.length / 64);
+    } else if (Array.isArray(value)) {
+      if (value.length > limits.items) throw new RangeError(`it makes a list of more than ${limits.items} items`);
+      this.#count(value.length);
     }
-    if (Array.isArray(value.value) && value.value.length > limits.items) {
-      throw new RangeError(`it makes a list of more than ${limits.items} items`);
-    }
-    return value;
+    return result;
+  }
+
+  #count(steps: number): void {
+    this.#steps += steps;
+    if (this.#steps > limits.steps) throw new RangeError(`it takes more than ${limits.steps} steps`);
   }
 }
 

@@ -82,6 +82,14 @@ fn slot_of(key: u32, first_span: u32, span_count: u32) -> u32 {
 }
 `;
 
+export const windowOf = /* wgsl */ `
+// The first key that the query at a position sees.
+fn oldest_of(position: u32) -> u32 { return position + 1u - min(position + 1u, params.window); }
+
+// Which keys the queries at some positions see. What lies after a query is, wrapped around, further off than any window.
+fn seen(positions: vec4<u32>, keys: vec4<u32>) -> vec4<bool> { return positions - keys < vec4<u32>(params.window); }
+`;
+
 export const startOf = /* wgsl */ `
 // Where a sequence's line starts in 'queries' and 'out'.
 fn start_of(line: u32, first_row: u32, group: u32, sharers: u32) -> u32 {

@@ -6,6 +6,7 @@ type Contract = typeof attention;
 export const reference: Reference<Contract['tensors'], Contract['scalars']> = (
   { queries, keys, values, sequences, spans, out },
   { heads, keyValueHeads, headDim, sequences: sequenceCount },
+  { window },
 ) => {
   const sums = new Float64Array(headDim);
   for (let sequence = 0; sequence < sequenceCount; sequence++) {
@@ -14,13 +15,14 @@ export const reference: Reference<Contract['tensors'], Contract['scalars']> = (
     const slots = slotsOf(spans, sequences[at + 3]!, sequences[at + 4]!);
     const weights = new Float64Array(slots.length);
     for (let n = 0; n < rowCount; n++) {
-      const visible = firstPosition + n + 1;
+      const position = firstPosition + n;
+      const oldest = Math.max(0, position + 1 - window);
       for (let head = 0; head < heads; head++) {
         const query = ((firstRow + n) * heads + head) * headDim;
         const group = Math.floor(head / (heads / keyValueHeads));
 
         let largest = Number.NEGATIVE_INFINITY;
-        for (let j = 0; j < visible; j++) {
+        for (let j = oldest; j <= position; j++) {
           const key = (slots[j]! * keyValueHeads + group) * headDim;
           let score = 0;
           for (let i = 0; i < headDim; i++) score += queries[query + i]! * keys[key + i]!;
@@ -29,7 +31,7 @@ export const reference: Reference<Contract['tensors'], Contract['scalars']> = (
         }
         let total = 0;
         sums.fill(0);
-        for (let j = 0; j < visible; j++) {
+        for (let j = oldest; j <= position; j++) {
           const value = (slots[j]! * keyValueHeads + group) * headDim;
           const weight = Math.exp(weights[j]! - largest);
           total += weight;

@@ -23,13 +23,13 @@ function layout(headDim: number) {
   const scores = keys + 4 * blockKeys * headDim; // (blockKeys, 8), later the weights
   const correction = scores + columnBytes * blockKeys; // (8)
   const blocks = correction + columnBytes;
-  // Of each block of lines: what every line has seen the most of, its sum of weights, how many keys it sees.
-  const [largest, total, visible] = [0, columnBytes, 2 * columnBytes];
+  // Of each block of lines: what every line has seen the most of, its sum of weights, its position.
+  const [largest, total, position] = [0, columnBytes, 2 * columnBytes];
   const queries = 3 * columnBytes; // (headDim, 8)
   const sums = queries + headDim * columnBytes; // (padded, 8)
   const blockBytes = sums + padded * columnBytes;
   const bytes = blocks + blocksPerUnit * blockBytes;
-  return { padded, keys, scores, correction, blocks, largest, total, visible, queries, sums, blockBytes, bytes };
+  return { padded, keys, scores, correction, blocks, largest, total, position, queries, sums, blockBytes, bytes };
 }
 
 /**
@@ -64,6 +64,7 @@ export const online = wasmVariant(attention, {
           const [queries, keys, values] = [kernel.tensor('queries'), kernel.tensor('keys'), kernel.tensor('values')];
           const [sequences, spans, out] = [kernel.tensor('sequences'), kernel.tensor('spans'), kernel.tensor('out')];
           const [heads, keyValueHeads] = [kernel.size('heads'), kernel.size('keyValueHeads')];
+          const window = kernel.size('window');
           const sharers = f.let(heads.div(keyValueHeads));
           const slotBytes = f.let(keyValueHeads.mul(4 * headDim));
           const unitLines = blocksPerUnit * tileColumns;
@@ -107,7 +108,8 @@ export const online = wasmVariant(attention, {
                 f.advance(line, tileColumns);
               });
 
-              // Where the keys begin that the last line does not see.
+              // The keys that the first line sees begin, and those that the last one sees end.
+              const begin = f.let(oldestOf(firstPosition.add(firstLine.div(sharers)), window));
               const end = f.let(firstPosition.add(endLine.sub(1).div(sharers)).add(1));
               const key = f.let(I32.const(0));
               const span = f.let(spans.add(firstSpan.shl(3)));
@@ -115,15 +117,21 @@ export const online = wasmVariant(attention, {
               f.while(span.lt(spansEnd), () => {
                 const slot = f.let(I32.load(span));
                 const spanEnd = f.let(key.add(I32.load(span, 4)).min(end));
+                const skipped = f.let(begin.max(key).min(spanEnd).sub(key));
+                f.advance(slot, skipped);
+                f.advance(key, skipped);
                 f.while(key.lt(spanEnd), () => {
                   const count = f.let(spanEnd.sub(key).min(blockKeys));
                   const place = f.let(slot.mul(slotBytes).add(group.mul(4 * headDim)));
                   f.call(packKeys, keys.add(place), slotBytes, count, scratch);
                   f.for(blocks, blocksEnd, at.blockBytes, (block) => {
-                    // A block whose last line does not see the first key sees none.
-                    f.if(I32.load(block, at.visible + 4 * (tileColumns - 1)).gt(key), () => {
+                    // A block sees none whose last line does not see the first key yet or whose first does not see the
+                    // last any more.
+                    const reached = I32.load(block, at.position + 4 * (tileColumns - 1)).ge(key);
+                    const remembered = oldestOf(f.let(I32.load(block, at.position)), window).lt(key.add(count));
+                    f.if(reached.and(remembered), () => {
                       f.call(score, scratch, block.add(at.queries), count);
-                      f.call(soften, scratch, block, key, count);
+                      f.call(soften, scratch, block, key, count, window);
                       f.call(addValues, scratch, block, values.add(place), slotBytes, count);
                     });
                   });
@@ -146,6 +154,9 @@ export const online = wasmVariant(attention, {
   ],
 });
 
+/** The first key that the query at a position sees. */
+const oldestOf = (position: I32, window: I32): I32 => position.add(1).sub(position.add(1).min(window));
+
 /** Where a line begins in `queries` and `out`, given where the sequence's first does. */
 const placeOf = (line: I32, sharers: I32, heads: I32, headDim: number): I32 =>
   line
@@ -165,17 +176,17 @@ function definePackQueries(module: ModuleBuilder, headDim: number) {
     (f, [queries, first, lines, sharers, heads, firstPosition, block]) => {
       const scale = F32.const(1 / Math.sqrt(headDim));
       f.for(0, tileColumns, 1, (column) => {
-        const line = f.let(first!.add(column).min(lines!.sub(1)));
-        const from = f.let(queries!.add(placeOf(line, sharers!, heads!, headDim)));
-        const to = f.let(block!.add(column.shl(2)));
+        const line = f.let(first.add(column).min(lines.sub(1)));
+        const from = f.let(queries.add(placeOf(line, sharers, heads, headDim)));
+        const to = f.let(block.add(column.shl(2)));
         f.store(to, F32.const(unseen), at.largest);
         f.store(to, F32.const(0), at.total);
-        f.store(to, firstPosition!.add(line.div(sharers!)).add(1), at.visible);
+        f.store(to, firstPosition.add(line.div(sharers)), at.position);
         f.for(0, 4 * headDim, 4, (i) =>
           f.store(to.add(i.mul(tileColumns)), F32.load(from.add(i)).mul(scale), at.queries),
         );
       });
-      f.for(0, at.padded * columnBytes, 16, (i) => f.store(block!.add(i), F32x4.const(0), at.sums));
+      f.for(0, at.padded * columnBytes, 16, (i) => f.store(block.add(i), F32x4.const(0), at.sums));
     },
   );
 }
@@ -184,9 +195,9 @@ function definePackQueries(module: ModuleBuilder, headDim: number) {
 function definePackKeys(module: ModuleBuilder, headDim: number) {
   const whole = headDim - (headDim % 4);
   return module.define([Address, I32, I32, Address], (f, [keys, slotBytes, count, scratch]) => {
-    const to = f.let(scratch!.add(layout(headDim).keys));
-    f.for(0, count!, tileRows, (key) => {
-      const from = range(tileRows).map((r) => f.let(keys!.add(key.add(r).min(count!.sub(1)).mul(slotBytes!))));
+    const to = f.let(scratch.add(layout(headDim).keys));
+    f.for(0, count, tileRows, (key) => {
+      const from = range(tileRows).map((r) => f.let(keys.add(key.add(r).min(count.sub(1)).mul(slotBytes))));
       f.for(0, 4 * whole, 16, (i) => {
         const quads = from.map((row) => F32x4.load(row.add(i)));
         for (const [j, column] of transpose(f, quads).entries()) f.store(to, column, 16 * j);
@@ -205,50 +216,52 @@ function defineScores(module: ModuleBuilder, headDim: number, relaxed: boolean) 
   const at = layout(headDim);
   const products = module.define([Address, Address, Address, Address], (f, [x, y, end, to]) => {
     const sums = tileOf(f, tileRows, () => F32x4.const(0));
-    accumulate(f, sums, { x: x!, xBytes: 4 * tileRows, y: y!, end: end! }, relaxed);
-    storeTile(f, sums, to!);
+    accumulate(f, sums, { x, xBytes: 4 * tileRows, y, end }, relaxed);
+    storeTile(f, sums, to);
   });
   return module.define([Address, Address, I32], (f, [scratch, queries, count]) => {
-    const end = f.let(queries!.add(headDim * columnBytes));
-    const panel = f.let(scratch!.add(at.keys));
-    f.for(0, count!, tileRows, (key) => {
-      f.call(products, panel, queries!, end, scratch!.add(key.mul(columnBytes)).add(at.scores));
+    const end = f.let(queries.add(headDim * columnBytes));
+    const panel = f.let(scratch.add(at.keys));
+    f.for(0, count, tileRows, (key) => {
+      f.call(products, panel, queries, end, scratch.add(key.mul(columnBytes)).add(at.scores));
       f.advance(panel, 4 * tileRows * headDim);
     });
   });
 }
 
 /**
- * `soften(scratch, block, key, count)`: turns the scores of `count` keys from `key` on into weights, exp(score - largest
- * so far), adds them to the lines' totals and leaves in `correction` what earlier weights have to be multiplied by.
+ * `soften(scratch, block, key, count, window)`: turns the scores of `count` keys from `key` on into weights,
+ * exp(score - largest so far), adds them to the lines' totals and leaves in `correction` what earlier weights have to be
+ * multiplied by.
  */
 function defineSoftmax(module: ModuleBuilder, at: ReturnType<typeof layout>) {
-  return module.define([Address, Address, I32, I32], (f, [scratch, block, key, count]) => {
-    const scores = f.let(scratch!.add(at.scores));
-    const end = f.let(scores.add(count!.mul(columnBytes)));
+  return module.define([Address, Address, I32, I32, I32], (f, [scratch, block, key, count, window]) => {
+    const furthest = f.let(I32x4.splat(window.sub(1)));
+    const scores = f.let(scratch.add(at.scores));
+    const end = f.let(scores.add(count.mul(columnBytes)));
     for (const half of [0, 16]) {
-      const visible = f.let(I32x4.load(block!, at.visible + half));
-      const before = f.let(F32x4.load(block!, at.largest + half));
+      const before = f.let(F32x4.load(block, at.largest + half));
       const largest = f.let(before);
-      const index = f.let(I32x4.splat(key!));
+      // How far back the key lies; one that lies ahead is, unsigned, further off than any window.
+      const distance = f.let(I32x4.load(block, at.position + half).sub(I32x4.splat(key)));
       f.for(scores, end, columnBytes, (score) => {
-        const seen = visible.gt(index).select(F32x4.load(score, half), F32x4.const(unseen));
+        const seen = distance.le(furthest).select(F32x4.load(score, half), F32x4.const(unseen));
         const value = f.let(seen);
         f.store(score, value, half);
         f.set(largest, largest.pmax(value));
-        f.set(index, index.add(I32x4.const(1)));
+        f.set(distance, distance.sub(I32x4.const(1)));
       });
       const correction = exp(f, before.sub(largest));
-      const total = f.let(F32x4.load(block!, at.total + half).mul(correction));
+      const total = f.let(F32x4.load(block, at.total + half).mul(correction));
       f.for(scores, end, columnBytes, (score) => {
         const value = f.let(F32x4.load(score, half));
         const weight = f.let(exp(f, value.sub(largest)).and(value.ge(F32x4.const(unseen / 2))));
         f.store(score, weight, half);
         f.set(total, total.add(weight));
       });
-      f.store(scratch!, correction, at.correction + half);
-      f.store(block!, largest, at.largest + half);
-      f.store(block!, total, at.total + half);
+      f.store(scratch, correction, at.correction + half);
+      f.store(block, largest, at.largest + half);
+      f.store(block, total, at.total + half);
     }
   });
 }
@@ -258,19 +271,19 @@ function defineAddValues(module: ModuleBuilder, at: ReturnType<typeof layout>, r
   const products = module.define(
     [Address, I32, Address, Address, Address, Address],
     (f, [x, xBytes, y, end, correction, to]) => {
-      const corrections = [0, 16].map((half) => f.let(F32x4.load(correction!, half)));
-      const sums = tileOf(f, tileRows, (r, v) => F32x4.load(to!, columnBytes * r + 16 * v).mul(corrections[v]!));
-      accumulate(f, sums, { x: x!, xBytes: xBytes!, y: y!, end: end! }, relaxed);
-      storeTile(f, sums, to!);
+      const corrections = [0, 16].map((half) => f.let(F32x4.load(correction, half)));
+      const sums = tileOf(f, tileRows, (r, v) => F32x4.load(to, columnBytes * r + 16 * v).mul(corrections[v]!));
+      accumulate(f, sums, { x, xBytes, y, end }, relaxed);
+      storeTile(f, sums, to);
     },
   );
   return module.define([Address, Address, Address, I32, I32], (f, [scratch, block, values, slotBytes, count]) => {
-    const weights = f.let(scratch!.add(at.scores));
-    const end = f.let(weights.add(count!.mul(columnBytes)));
-    const correction = scratch!.add(at.correction);
+    const weights = f.let(scratch.add(at.scores));
+    const end = f.let(weights.add(count.mul(columnBytes)));
+    const correction = scratch.add(at.correction);
     f.for(0, at.padded, tileRows, (i) => {
-      const to = block!.add(i.mul(columnBytes)).add(at.sums);
-      f.call(products, values!.add(i.shl(2)), slotBytes!, weights, end, correction, to);
+      const to = block.add(i.mul(columnBytes)).add(at.sums);
+      f.call(products, values.add(i.shl(2)), slotBytes, weights, end, correction, to);
     });
   });
 }
@@ -278,9 +291,9 @@ function defineAddValues(module: ModuleBuilder, at: ReturnType<typeof layout>, r
 /** `write(out, line, endLine, sharers, heads, block)`: the sums over their totals. */
 function defineWrite(module: ModuleBuilder, headDim: number, at: ReturnType<typeof layout>) {
   return module.define([Address, I32, I32, I32, I32, Address], (f, [out, first, endLine, sharers, heads, block]) => {
-    f.for(0, endLine!.sub(first!).min(tileColumns), 1, (column) => {
-      const to = f.let(out!.add(placeOf(f.let(first!.add(column)), sharers!, heads!, headDim)));
-      const from = f.let(block!.add(column.shl(2)));
+    f.for(0, endLine.sub(first).min(tileColumns), 1, (column) => {
+      const to = f.let(out.add(placeOf(f.let(first.add(column)), sharers, heads, headDim)));
+      const from = f.let(block.add(column.shl(2)));
       const scale = f.let(F32.const(1).div(F32.load(from, at.total)));
       f.for(0, 4 * headDim, 4, (i) => f.store(to.add(i), F32.load(from.add(i.mul(tileColumns)), at.sums).mul(scale)));
     });

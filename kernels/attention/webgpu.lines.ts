@@ -1,5 +1,5 @@
 import { divideUp, type WebGpuFamily, type WebGpuVariant, webgpuVariant } from '../webgpu.ts';
-import { startOf } from './blocks.ts';
+import { startOf, windowOf } from './blocks.ts';
 import { attention } from './index.ts';
 
 type Contract = typeof attention;
@@ -49,6 +49,7 @@ function ofHeadDim(headDim: number): Member {
     ],
     body: /* wgsl */ `
 ${startOf}
+${windowOf}
 // Lower than any score, yet finite: its difference from itself has to be zero.
 const LOWEST = -1e30f;
 
@@ -63,8 +64,8 @@ fn products(query: vec4<f32>, keys: mat4x4<f32>) -> mat4x4<f32> {
   return mat4x4<f32>(query * keys[0], query * keys[1], query * keys[2], query * keys[3]);
 }
 
-fn masked(products: mat4x4<f32>, seen: vec4<bool>) -> vec4<f32> {
-  return select(vec4<f32>(LOWEST), vec4<f32>(1.0) * products, seen);
+fn masked(products: mat4x4<f32>, visible: vec4<bool>) -> vec4<f32> {
+  return select(vec4<f32>(LOWEST), vec4<f32>(1.0) * products, visible);
 }
 
 fn largest_of(scores: vec4<f32>) -> f32 { return max(max(scores.x, scores.y), max(scores.z, scores.w)); }
@@ -88,6 +89,7 @@ fn main(
 
   let neighbour = subgroup_lane % 4u;
   let key_count = first_position + min(first_line + LINES - 1u, line_count - 1u) / sharers + 1u;
+  let oldest = oldest_of(first_position + first_line / sharers);
   let scale = inverseSqrt(f32(4u * QUADS));
   // Lines beyond the last repeat it and are not stored.
       ${eachLine(
@@ -105,7 +107,8 @@ fn main(
   for (var span = first_span; span < first_span + span_count && first_key < key_count; span++) {
     let slot = spans[2u * span];
     let count = min(spans[2u * span + 1u], key_count - first_key);
-    for (var n = 0u; n < count; n += 4u) {
+    // Keys that no line sees any more are passed over.
+    for (var n = min(max(oldest, first_key) - first_key, count); n < count; n += 4u) {
       // Keys beyond the last repeat it and weigh nothing.
       let next = n + vec4<u32>(0u, 1u, 2u, 3u);
       let read = min(slot + min(n + neighbour, count - 1u), params.slots - 1u);
@@ -119,7 +122,7 @@ fn main(
       }`,
       )}
       ${eachLine(
-        (n) => `let scores${n} = masked(products${n}, there & (first_key + next <= vec4<u32>(position${n})));
+        (n) => `let scores${n} = masked(products${n}, there & seen(vec4<u32>(position${n}), first_key + next));
       let now_largest${n} = max(largest${n}, largest_of(scores${n}));
       let rescale${n} = exp(largest${n} - now_largest${n});
       let weights${n} = exp(scores${n} - now_largest${n});

@@ -1,5 +1,5 @@
 import { divideUp, webgpuVariant } from '../webgpu.ts';
-import { slotOf, startOf, vectorQuads } from './blocks.ts';
+import { slotOf, startOf, vectorQuads, windowOf } from './blocks.ts';
 import { attention } from './index.ts';
 
 /** Lines of a tile: a line is a query row and one of the heads that share a key-value head. */
@@ -27,6 +27,7 @@ export const subgroups = webgpuVariant(attention, {
 ${vectorQuads}
 ${slotOf}
 ${startOf}
+${windowOf}
 // Lower than any score, yet finite: its difference from itself has to be zero.
 const LOWEST = -1e30f;
 const GROUPS = LINES / 4u; // lines go in groups of four, a group a vector
@@ -60,7 +61,7 @@ fn scaled(s: mat4x4<f32>, by: vec4<f32>) -> mat4x4<f32> {
 }
 
 fn masked(scores: vec4<f32>, key: u32, positions: vec4<u32>) -> vec4<f32> {
-  return select(vec4<f32>(LOWEST), scores, vec4<u32>(key) <= positions);
+  return select(vec4<f32>(LOWEST), scores, seen(positions, vec4<u32>(key)));
 }
 
 fn exp_of(s: mat4x4<f32>, largest: mat4x4<f32>) -> mat4x4<f32> {
@@ -137,7 +138,7 @@ fn main(
   var sums1 = mat4x4<f32>();
   var sums2 = mat4x4<f32>();
   var sums3 = mat4x4<f32>();
-  for (var first_key = 0u; first_key < key_count; first_key += KEYS) {
+  for (var first_key = oldest_of(first_position + first_line / sharers); first_key < key_count; first_key += KEYS) {
     // Keys beyond the last repeat it and weigh nothing.
     let key0 = first_key + place;
     let key1 = key0 + WORKGROUP_SIZE.x;

@@ -1,5 +1,14 @@
 import { divideUp, webgpuVariant } from '../webgpu.ts';
-import { type BlockAlgebra, fourLines, oneLine, scalarQuads, slotOf, startOf, vectorQuads } from './blocks.ts';
+import {
+  type BlockAlgebra,
+  fourLines,
+  oneLine,
+  scalarQuads,
+  slotOf,
+  startOf,
+  vectorQuads,
+  windowOf,
+} from './blocks.ts';
 import { attention } from './index.ts';
 
 /** Elements of the values that a workgroup weighs: longer heads are divided over several. */
@@ -33,6 +42,7 @@ ${wgsl}
 ${quads}
 ${slotOf}
 ${startOf}
+${windowOf}
 // Lower than any score, yet finite: its difference from itself has to be zero.
 const LOWEST = -1e30f;
 
@@ -74,7 +84,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   var total = Lines(0.0); // over this invocation's keys
   var sums0 = Block();
   var sums1 = Block();
-  for (var first_key = 0u; first_key < key_count; first_key += KEYS) {
+  for (var first_key = oldest_of(first_position + first_line / sharers); first_key < key_count; first_key += KEYS) {
     if (lane < KEYS) { slots[lane] = slot_of(min(first_key + lane, key_count - 1u), first_span, span_count); }
     workgroupBarrier();
 
@@ -102,7 +112,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let keys_of_block = first_key + 4u * across + vec4<u32>(0u, 1u, 2u, 3u);
     var masked = by_line(scores);
     for (var r = 0u; r < LINES; r++) {
-      masked[r] = select(vec4<f32>(LOWEST), masked[r] * scale, keys_of_block <= vec4<u32>(positions[r]));
+      masked[r] = select(vec4<f32>(LOWEST), masked[r] * scale, seen(vec4<u32>(positions[r]), keys_of_block));
     }
     scores = as_block(masked);
 

@@ -7,8 +7,8 @@ export const matmulAdd = operation({
   name: 'matmul-add',
   formula: 'out[r, firstOutput + j] += sum_i x[r, i] * weight[j, i]',
   tensors: { ...matmul.tensors, out: update('f32', 'rows', 'outputs') },
-  flops: (dims) => matmul.flops(dims) + dims.rows * dims.block,
-  bytes: (dims, dtypes) => matmul.bytes!(dims, dtypes) + 4 * dims.rows * dims.block,
+  flops: (dims, scalars) => matmul.flops(dims, scalars) + dims.rows * dims.block,
+  bytes: (dims, dtypes, scalars) => matmul.bytes!(dims, dtypes, scalars) + 4 * dims.rows * dims.block,
   benchmarks: [
     { label: 'tiny-guard mlp down, 294 tokens', dims: { rows: 294, inputs: 512, block: 192, outputs: 192 } },
     { label: 'tiny-guard mlp down, 1 row', dims: { rows: 1, inputs: 512, block: 192, outputs: 192 } },

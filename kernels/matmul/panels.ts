@@ -9,7 +9,7 @@ import type { Epilogue, WasmEpilogue } from './epilogue.ts';
 import type { MatmulLike, MatmulTensors } from './index.ts';
 import { openRow } from './weight-rows.ts';
 
-/** Rows of `x` in the tile that stays in registers; chosen by measurement (decision 0010). */
+/** Rows of `x` in the tile that stays in registers; chosen by measurement (decision 0012). */
 export const tileRows = 5;
 /** Panels of columns in a unit of work: they share what is read of `x`. */
 const panelsPerUnit = 2;

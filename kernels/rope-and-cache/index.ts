@@ -1,6 +1,6 @@
 import { operation, read, write } from '../contract.ts';
 
-export { ropeTables } from './tables.ts';
+export { type RopeScaling, ropeFrequencies, ropeTables } from './tables.ts';
 
 /**
  * What stands between the projections and attention: the queries and keys of each token are turned by rotary position

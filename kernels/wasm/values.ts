@@ -334,13 +334,17 @@ export class I32x4 extends V128 {
     return new I32x4(after([this, other], ...simd(174)));
   }
 
+  sub(other: I32x4) {
+    return new I32x4(after([this, other], ...simd(177)));
+  }
+
   shl(bits: number) {
     return new I32x4(after([this, I32.const(bits)], ...simd(171)));
   }
 
-  /** Whether signed numbers are larger. */
-  gt(other: I32x4) {
-    return new I32x4(after([this, other], ...simd(59)));
+  /** Whether unsigned numbers are at most as large. */
+  le(other: I32x4) {
+    return new I32x4(after([this, other], ...simd(62)));
   }
 
   toF32x4() {

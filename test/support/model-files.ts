@@ -1,9 +1,11 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type Architecture, type ArchitectureName, architectures } from '../../engine/architectures.ts';
 import { expectedTensors, type LlamaConfig } from '../../engine/config.ts';
 import { decodeToF16, decodeToF32, type FloatDType } from '../../engine/safetensors/convert.ts';
 import type { StoredDType } from '../../engine/safetensors/header.ts';
 import { seededRandom, standardNormal } from '../../kernels/random.ts';
+import { architectureFor } from './family.ts';
 
 /** A tensor to write: numbers, which are rounded to a float dtype, or bytes as they are. */
 export interface TensorData {
@@ -90,15 +92,30 @@ export function smallConfig(overrides: Partial<LlamaConfig> = {}): LlamaConfig {
 }
 
 /** `config` as Hugging Face writes it. */
-export function huggingFaceConfig(config: LlamaConfig): Record<string, unknown> {
-  const { eosTokenIds } = config;
+export function huggingFaceConfig(
+  config: LlamaConfig,
+  name: ArchitectureName = architectureFor(config),
+): Record<string, unknown> {
+  const { eosTokenIds, slidingWindows } = config;
+  const { modelType, windows }: Architecture = architectures[name];
+  const window = slidingWindows?.find((tokens) => tokens !== null) ?? null;
   return {
-    architectures: ['LlamaForCausalLM'],
-    model_type: 'llama',
+    architectures: [name],
+    model_type: modelType,
     hidden_act: 'silu',
-    attention_bias: false,
+    attention_bias: config.attentionBias === 'all',
     mlp_bias: false,
-    rope_scaling: null,
+    rope_scaling: huggingFaceScaling(config.ropeScaling),
+    ...(windows === 'none' ? {} : { sliding_window: window }),
+    ...(windows === 'by layer'
+      ? {
+          use_sliding_window: window !== null,
+          max_window_layers: config.numHiddenLayers,
+          layer_types: (slidingWindows ?? new Array(config.numHiddenLayers).fill(null)).map((tokens) =>
+            tokens === null ? 'full_attention' : 'sliding_attention',
+          ),
+        }
+      : {}),
     vocab_size: config.vocabularySize,
     hidden_size: config.hiddenSize,
     intermediate_size: config.intermediateSize,
@@ -115,9 +132,20 @@ export function huggingFaceConfig(config: LlamaConfig): Record<string, unknown> 
   };
 }
 
+function huggingFaceScaling(scaling: LlamaConfig['ropeScaling']): Record<string, unknown> | null {
+  if (scaling?.type !== 'llama3') return scaling ? { rope_type: scaling.type, factor: scaling.factor } : null;
+  return {
+    rope_type: scaling.type,
+    factor: scaling.factor,
+    low_freq_factor: scaling.lowFrequencyFactor,
+    high_freq_factor: scaling.highFrequencyFactor,
+    original_max_position_embeddings: scaling.originalMaxPositionEmbeddings,
+  };
+}
+
 /**
  * Random weights for `config`, already rounded to `dtype`. Their scale keeps activations near 1 through the layers:
- * projections have deviation `1 / sqrt(inputs)`, norms are near 1, embeddings have deviation 1.
+ * projections have deviation `1 / sqrt(inputs)`, norms are near 1, embeddings and biases have deviation 1.
  */
 export function randomWeights(config: LlamaConfig, seed: number, dtype: FloatDType): Map<string, Float32Array> {
   const random = seededRandom(seed);
@@ -125,7 +153,8 @@ export function randomWeights(config: LlamaConfig, seed: number, dtype: FloatDTy
   for (const [name, shape] of expectedTensors(config)) {
     const [rows = 1, columns] = shape;
     let values: Float32Array;
-    if (columns === undefined) values = normals(rows, random, 1, 0.1);
+    if (name.endsWith('.bias')) values = normals(rows, random);
+    else if (columns === undefined) values = normals(rows, random, 1, 0.1);
     else if (name === 'model.embed_tokens.weight') values = normals(rows * columns, random);
     else values = normals(rows * columns, random, 0, 1 / Math.sqrt(columns));
     weights.set(name, decodeToF32(encodeFloats(values, dtype), dtype));
