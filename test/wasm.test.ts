@@ -1,12 +1,8 @@
-import { spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { Session } from '../engine/index.ts';
 import { openCpu } from '../engine/node/open-cpu.ts';
 import { startWorker } from '../engine/node/start-worker.ts';
 import { openWasm } from '../engine/wasm/open.ts';
 import { f16ToF32, f32ToF16 as f32ToF16Reference } from '../kernels/f16.ts';
-import { gatherRows } from '../kernels/gather-rows/index.ts';
 import { matmul } from '../kernels/matmul/index.ts';
 import { matmulAdd } from '../kernels/matmul-add/index.ts';
 import { seededRandom } from '../kernels/random.ts';
@@ -16,8 +12,6 @@ import { wasmFeatures } from '../kernels/wasm/features.ts';
 import { type FunctionBuilder, ModuleBuilder } from '../kernels/wasm/function.ts';
 import { exp, f16ToF32x4, f32ToF16, log } from '../kernels/wasm/mathematics.ts';
 import { F32, F32x4, I32, I32x4, type Value } from '../kernels/wasm/values.ts';
-import { smallConfig } from './support/model-files.ts';
-import { loadRandomModel } from './support/random-model.ts';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -154,36 +148,6 @@ describe('the processor', () => {
     await expect(device.finish()).rejects.toMatchObject({ code: 'device-unavailable' });
   });
 
-  it('replaces threads that die: what is in flight fails, the next request works', async () => {
-    const { llama } = await loadRandomModel(smallConfig(), 'cpu');
-    await using _ = llama;
-    const ask = async () => {
-      using session = new Session(llama);
-      return Array.from(await session.prefill([1, 5, 9]));
-    };
-    const before = await ask();
-    const underWay = ask();
-    // One turn of the event loop puts the request on its way.
-    await new Promise(setImmediate);
-    llama.loseDevice();
-    await Promise.allSettled([underWay]);
-    expect(await ask()).toEqual(before);
-  });
-
-  it('fails a request whose threads die with a typed error', async () => {
-    await using device = openWasm({ startThread: startWorker, threads: 2 });
-    const x = device.allocate('x', 'f32', [2000, 512]);
-    const rows = device.allocate('rows', 'u32', [2000]);
-    const out = device.allocate('out', 'f32', [2000, 512]);
-    device.run(gatherRows, { x, rows, out });
-    const reading = device.read(out);
-    queueMicrotask(() => device.loseDevice());
-    await expect(reading).rejects.toMatchObject({ code: 'device-failure' });
-    device.write(x, new Float32Array(512).fill(3));
-    device.run(gatherRows, { x, rows, out });
-    expect(new Set(await device.read(out))).toEqual(new Set([3]));
-  });
-
   it('keeps the order of what is asked of it while the calling thread computes, and ends in the midst of it', async () => {
     const device = openWasm();
     const x = device.allocate('x', 'f32', [512, 512]);
@@ -226,15 +190,5 @@ describe('the processor', () => {
 
   it('wants a number of threads', () => {
     expect(() => openCpu({ threads: 0 })).toThrow(/from 1 to 1024, but is 0/);
-  });
-
-  it('lets a process end that forgets to dispose', () => {
-    const open = fileURLToPath(new URL('../engine/node/open-cpu.ts', import.meta.url));
-    const program = `import { openCpu } from ${JSON.stringify(open)}; await openCpu({ threads: 2 }).backend.finish();`;
-    const { status, stderr } = spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
-      encoding: 'utf8',
-      timeout: 30_000,
-    });
-    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   });
 });
