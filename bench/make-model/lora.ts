@@ -13,6 +13,20 @@ export interface LoraOptions {
   readonly rslora?: boolean;
 }
 
+/**
+ * Reads `rank=8,alpha=16,targets=q_proj+v_proj[,rslora]`.
+ * @throws RangeError for anything else
+ */
+export function parseLoraOptions(text: string): LoraOptions {
+  const found = /^rank=(?<rank>\d+),alpha=(?<alpha>\d+(\.\d+)?),targets=(?<targets>[a-z_+]+)(?<rslora>,rslora)?$/.exec(
+    text,
+  );
+  const { rank, alpha, targets = '', rslora } = found?.groups ?? {};
+  if (!found)
+    throw new RangeError(`An adapter must look like rank=8,alpha=16,targets=q_proj+v_proj[,rslora], not ${text}.`);
+  return { rank: Number(rank), alpha: Number(alpha), targets: targets.split('+'), rslora: rslora !== undefined };
+}
+
 /** `adapter_config.json` as PEFT writes it (peft/tuners/lora/config.py). */
 export const adapterConfig = (base: string, { rank, alpha, targets, rslora = false }: LoraOptions) => ({
   alpha_pattern: {},

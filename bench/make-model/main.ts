@@ -6,7 +6,7 @@ import { LlamaGuardError } from '../../kernels/errors.ts';
 import { wholeNumber } from '../measurement.ts';
 import { catalogue } from './catalogue.ts';
 import { type MadeFolder, makeAdapter, makeModel, type QuantisedFormatName, quantisedFormats } from './index.ts';
-import type { LoraOptions } from './lora.ts';
+import { type LoraOptions, parseLoraOptions } from './lora.ts';
 import { sentencePieceTokenizer } from './tokenizer-files.ts';
 
 const dtypes = { bf16: 'BF16', f16: 'F16', f32: 'F32' } as const satisfies Record<string, FloatDType>;
@@ -30,14 +30,12 @@ const number = (text: string): number => {
   return value;
 };
 
-/** `rank=8,alpha=16,targets=q_proj+v_proj[,rslora]` */
 function loraOptions(text: string): LoraOptions {
-  const parts = new Map(text.split(',').map((part) => part.split('=', 2) as [string, string | undefined]));
-  const { rank, alpha, targets, rslora, ...unknown } = Object.fromEntries(parts);
-  if (rank === undefined || alpha === undefined || targets === undefined || Object.keys(unknown).length > 0) {
-    throw new InvalidArgumentError('It must look like rank=8,alpha=16,targets=q_proj+v_proj[,rslora].');
+  try {
+    return parseLoraOptions(text);
+  } catch (error) {
+    throw new InvalidArgumentError((error as RangeError).message);
   }
-  return { rank: number(rank), alpha: number(alpha), targets: targets.split('+'), rslora: parts.has('rslora') };
 }
 
 const program = new Command('make-model')
