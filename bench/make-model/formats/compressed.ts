@@ -11,12 +11,11 @@ const largestF8 = 448;
  */
 export function toF8E4M3(value: number): number {
   const sign = value < 0 ? 0x80 : 0;
-  const magnitude = Math.min(Math.abs(value), largestF8);
-  const exponent = Math.max(-6, Math.floor(Math.log2(magnitude)));
-  // In units of the last place; 8 to 16 for normal numbers.
-  const units = roundHalfEven(magnitude * 2 ** (3 - exponent));
+  // In steps of the smallest subnormal. What has more than four bits before the point loses those beyond.
+  const steps = Math.min(Math.abs(value), largestF8) * 2 ** 9;
+  const shift = Math.max(0, 28 - Math.clz32(steps));
   // A fraction that was rounded up to 16 carries into the exponent.
-  return sign | (((exponent + 6) << 3) + units);
+  return sign | ((shift << 3) + roundHalfEven(steps / (1 << shift)));
 }
 
 function roundHalfEven(value: number): number {
