@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Llama, Session } from '../engine/index.ts';
 import { openModelFolder } from '../engine/node/index.ts';
-import { ropeTables } from '../kernels/rope-and-cache/index.ts';
+import { ropeFrequencies } from '../kernels/rope-and-cache/tables.ts';
 import { openTestDevice, testDevices } from './support/devices.ts';
 import { float64Forward } from './support/float64-forward.ts';
 import { makeOracleAdapter, makeOracleModel, oracle, readWeights } from './support/oracle-models.ts';
@@ -105,6 +105,14 @@ describe("the oracle's tables of RoPE", () => {
   it.each(Object.entries(scalings))('are those of the formula, band by band: %s', (name, { headDim, factor }) => {
     const { positions, inverseFrequencies, cos, sin } = oracle.rope[name]!;
     expect(inverseFrequencies).toHaveLength(headDim / 2);
+    const scaling = {
+      type: 'llama3',
+      factor,
+      lowFrequencyFactor: 1,
+      highFrequencyFactor: 4,
+      originalMaxPositionEmbeddings: 8192,
+    } as const;
+    const own = ropeFrequencies(headDim, 500_000, scaling);
     const [original, low, high] = [8192, 1, 4];
     for (const [i, came] of inverseFrequencies.entries()) {
       const plain = 500_000 ** ((-2 * i) / headDim);
@@ -113,6 +121,7 @@ describe("the oracle's tables of RoPE", () => {
       const between = ((1 - smooth) * plain) / factor + smooth * plain;
       const expected = wavelength < original / high ? plain : wavelength > original / low ? plain / factor : between;
       expect(came / expected).toBeCloseTo(1, 9);
+      expect(own[i]! / came).toBeCloseTo(1, 9);
       for (const [row, position] of positions.entries()) {
         expect(cos[row]![i]).toBeCloseTo(Math.cos(position * expected), 8);
         expect(sin[row]![i]).toBeCloseTo(Math.sin(position * expected), 8);
