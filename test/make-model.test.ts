@@ -141,6 +141,19 @@ describe('a folder', () => {
     expect([generation.eos_token_id].flat()).toEqual(expect.arrayContaining([config.eos_token_id].flat()));
   });
 
+  it('has the biases that its configuration asks for', () => {
+    const biases = (like: string, changes: object) =>
+      tensorsOf({ ...lookUp(like).config, num_hidden_layers: 1, ...changes })
+        .filter(({ role }) => role === 'bias')
+        .map(({ name }) => name.split('.').at(-2));
+    const attention = ['q_proj', 'k_proj', 'v_proj', 'o_proj'];
+    expect(biases('tiny-llama-3', { attention_bias: true })).toEqual(attention);
+    expect(biases('tiny-llama-3', { mlp_bias: true })).toEqual(['gate_proj', 'up_proj', 'down_proj']);
+    expect(biases('tiny-qwen3', { attention_bias: true, mlp_bias: true })).toEqual(attention);
+    expect(biases('tiny-qwen2.5', {})).toEqual(['q_proj', 'k_proj', 'v_proj']);
+    expect(biases('tiny-mistral-v0.1', { attention_bias: true, mlp_bias: true })).toEqual([]);
+  });
+
   it('has an index of its shards', async () => {
     const whole = newFolder();
     await makeModel(whole, { like: 'tiny-llama-2' });
@@ -266,10 +279,10 @@ describe('tokenizer files', () => {
   });
 
   it('are those that were given, or none', async () => {
-    const file = '../shared/tokenizers/llama2/tokenizer.model';
+    const file = 'test/oracles/tokenizer-unigram.model';
     const options = { like: 'tiny-llama-2', makeTokenizer: sentencePieceTokenizer(file) };
     const folder = newFolder();
-    await makeModel(folder, { ...options, changes: { vocab_size: 32_000 } });
+    await makeModel(folder, { ...options, changes: { vocab_size: 250 } });
     expectSameBytes(await readFile(join(folder, 'tokenizer.model')), await readFile(file));
     expect(await makeModel(newFolder(), options)).toMatchObject({ hasTokenizer: false });
     expect(await makeModel(newFolder(), { like: 'tiny-qwen3' })).toMatchObject({ hasTokenizer: false });

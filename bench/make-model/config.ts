@@ -17,6 +17,10 @@ export interface HuggingFaceConfig {
   readonly head_dim?: number;
   /** False where it is not there. */
   readonly tie_word_embeddings?: boolean;
+  /** Whether the projections of attention have biases, where the architecture leaves it open. */
+  readonly attention_bias?: boolean;
+  /** Whether those of the MLP have, in Llama. */
+  readonly mlp_bias?: boolean;
   readonly torch_dtype?: TorchDType;
   readonly bos_token_id: number | null;
   readonly eos_token_id: number | readonly number[] | null;

@@ -1,4 +1,4 @@
-import type { HuggingFaceConfig, ModelType } from './config.ts';
+import type { HuggingFaceConfig } from './config.ts';
 import type { Role } from './weights.ts';
 
 /** A tensor of a model as published: a projection is `(outputs, inputs)`. */
@@ -8,24 +8,11 @@ export interface ModelTensor {
   readonly role: Role;
 }
 
-/**
- * What an architecture has beyond Llama's tensors: biases of some projections always, or of all four of attention where
- * `attention_bias` is set, and norms of heads. Written from transformers' modeling files; the engine has its own.
- */
-const architectures: Readonly<
-  Record<ModelType, { readonly bias: 'none' | 'qkv' | 'attention_bias'; readonly queryKeyNorm: boolean }>
-> = {
-  llama: { bias: 'attention_bias', queryKeyNorm: false },
-  mistral: { bias: 'none', queryKeyNorm: false },
-  qwen2: { bias: 'qkv', queryKeyNorm: false },
-  qwen3: { bias: 'attention_bias', queryKeyNorm: true },
-};
-
-/** The modules that have a bias. */
-function biased({ model_type: type, attention_bias: asked }: HuggingFaceConfig): RegExp {
-  const { bias } = architectures[type];
-  if (bias === 'qkv') return /[qkv]_proj$/;
-  return bias === 'attention_bias' && asked === true ? /[qkvo]_proj$/ : /^$/;
+/** Which projections have a bias. Written from transformers' modeling files; the engine has its own account. */
+function hasBias({ model_type: type, attention_bias: attention, mlp_bias: mlp }: HuggingFaceConfig, module: string) {
+  if (type === 'qwen2') return /[qkv]_proj$/.test(module);
+  if (module.startsWith('mlp.')) return type === 'llama' && mlp === true;
+  return type !== 'mistral' && attention === true;
 }
 
 /** The head counts and widths of a configuration, with transformers' defaults. */
@@ -56,8 +43,6 @@ export function projectionsOf(config: HuggingFaceConfig): Readonly<Record<string
 /** Every tensor of a model, in the order of its modules. */
 export function tensorsOf(config: HuggingFaceConfig): ModelTensor[] {
   const { vocab_size: vocabulary, hidden_size: hidden } = config;
-  const { queryKeyNorm } = architectures[config.model_type];
-  const hasBias = biased(config);
   const { headDim } = headsOf(config);
   const embedding: ModelTensor = {
     name: 'model.embed_tokens.weight',
@@ -72,11 +57,11 @@ export function tensorsOf(config: HuggingFaceConfig): ModelTensor[] {
     const prefix = `model.layers.${layer}`;
     for (const [module, shape] of Object.entries(projectionsOf(config))) {
       tensors.push({ name: `${prefix}.${module}.weight`, shape, role: 'projection' });
-      if (hasBias.test(module)) {
+      if (hasBias(config, module)) {
         tensors.push({ name: `${prefix}.${module}.bias`, shape: [shape[0]], role: 'bias' });
       }
     }
-    if (queryKeyNorm) {
+    if (config.model_type === 'qwen3') {
       tensors.push(norm(`${prefix}.self_attn.q_norm`, headDim), norm(`${prefix}.self_attn.k_norm`, headDim));
     }
     tensors.push(norm(`${prefix}.input_layernorm`, hidden), norm(`${prefix}.post_attention_layernorm`, hidden));
