@@ -7,10 +7,22 @@ import { weightDTypes } from '../../kernels/contract.ts';
 import { assertFits } from '../../tokenizer/index.ts';
 import { loadTokenizer } from '../../tokenizer/load.node.ts';
 import { embeddedModel, folderPolicy, resolveCacheTokens, resolveDType } from '../node/load.ts';
-import { addSharedFlags, policyOf, type SharedFlags } from './options.ts';
+import { addSharedFlags, policyOf, type SharedFlags, showFlags } from './options.ts';
 
 export function inspectCommand(): Command {
-  return addSharedFlags(new Command('inspect'))
+  const command = addSharedFlags(new Command('inspect'));
+  return showFlags(
+    command,
+    'model',
+    'policy',
+    'include',
+    'exclude',
+    'device',
+    'dtype',
+    'cacheMemory',
+    'threads',
+    'json',
+  )
     .description('show what a model folder holds, what it needs, and whether it fits this device')
     .argument('[dir]', 'model folder (default: --model, else the embedded one)')
     .action((dir: string | undefined, flags: SharedFlags) => inspect(dir ?? flags.model ?? embeddedModel, flags));
@@ -21,7 +33,8 @@ async function inspect(folder: string, flags: SharedFlags): Promise<void> {
   using tokenizer = await loadTokenizer(folder);
   assertFits(tokenizer, model.config.vocabularySize);
   const policy = (await policyOf(flags))(await folderPolicy(model));
-  const { backend, decision } = await openDevice(flags.device);
+  const { threads } = flags;
+  const { backend, decision } = await openDevice(flags.device, threads === undefined ? {} : { threads });
   await using _ = backend;
   const dtype = resolveDType(flags.dtype, model);
   const sizes = resolveCacheTokens(flags.cacheMemory, model.config);
