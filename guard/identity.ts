@@ -4,7 +4,7 @@
  */
 import type { LlamaConfig } from '../engine/index.ts';
 import type { TensorSource } from '../engine/safetensors/source.ts';
-import type { Guard } from './guard.ts';
+import type { Calibration } from './calibration/calibration.ts';
 import type { Instruction } from './instruction.ts';
 import type { Role } from './messages.ts';
 import type { Policy } from './policy.ts';
@@ -57,10 +57,16 @@ export async function modelHash({ config, source, tokenizer }: ModelParts): Prom
   return sha256(canonicalJson({ config, tokenizer: Object.fromEntries(files), tensors }));
 }
 
+/** A guard, as far as its hashes go. */
+interface Identified {
+  readonly modelHash: string;
+  readonly policy: Policy;
+  readonly calibration: Calibration | undefined;
+  instruction(conversation: string, options: { readonly role: Role }): Instruction;
+}
+
 /** The hashes of all that a guard's scores depend on, by the policy that it was loaded with. */
-export async function hashesOf(
-  guard: Pick<Guard, 'modelHash' | 'policy' | 'calibration' | 'instruction'>,
-): Promise<Hashes> {
+export async function hashesOf(guard: Identified): Promise<Hashes> {
   const { policy, calibration, modelHash } = guard;
   const ofRole = (role: Role) => instructionHash(guard.instruction('', { role }));
   return {

@@ -5,20 +5,20 @@ export { TokenizerError } from '../tokenizer/index.ts';
 export { type Calibration, parseCalibration } from './calibration/calibration.ts';
 export { parseConversation, parseJsonLine } from './conversation.ts';
 export { CalibrationError, ConversationError, EvaluationError, OptionError, PolicyError } from './errors.ts';
-export {
-  type CategoryMode,
-  type CheckAnswer,
-  type CheckManyOptions,
-  type CheckOptions,
-  type CheckRequest,
-  type Conversation,
-  Guard,
-  type LoadOptions,
-} from './guard.ts';
+export { Guard } from './guard.ts';
 export { type MessageSuspicion, neutralise, type Suspicion } from './hostile/index.ts';
 export { type Hashes, hashesOf, instructionHash, policyHash } from './identity.ts';
 export { buildInstruction, type Instruction } from './instruction.ts';
 export type { Message, Role, Turn } from './messages.ts';
+export type {
+  CategoryMode,
+  CheckAnswer,
+  CheckManyOptions,
+  CheckOptions,
+  CheckRequest,
+  Conversation,
+  LoadOptions,
+} from './options.ts';
 export type { OrderSpread, Spread } from './orders.ts';
 export { builtInPolicies, defaultPolicy, hazardsPolicy, openAiModerationPolicy } from './policies/index.ts';
 export {
@@ -33,5 +33,6 @@ export {
   selectCategories,
 } from './policy.ts';
 export { type Finding, lintPolicy, type TokenBudget } from './policy-lint.ts';
-export type { Assessment, CategoryScore, Score } from './score.ts';
+export type { Assessment, CategoryScore, Disguise, Excerpt, Score } from './score.ts';
+export type { Crossing, GuardStream, StreamAssessment, StreamOptions } from './stream.ts';
 export { parseVerdict, type Verdict } from './verdict.ts';

@@ -1,11 +1,13 @@
 import { type OrderSpread, spreadOf } from './orders.ts';
 import type { Policy } from './policy.ts';
-import type { Assessment, Score } from './score.ts';
+import type { Assessment, Disguise, Excerpt, Score } from './score.ts';
 
 /** A conversation read under one order of the categories. */
 export interface Reading extends Score, Pick<Assessment, 'windows' | 'tokens'> {
   /** Scores of the categories, where they were asked for. */
   readonly byCode: ReadonlyMap<string, number> | undefined;
+  readonly worstWindow: Excerpt | undefined;
+  readonly disguise: Disguise | undefined;
 }
 
 /** The mean of readings that differ in the order of the categories; a single one as it is. */
@@ -30,6 +32,11 @@ export function averageOf(
     mass: over((reading) => reading.mass).mean,
     byCode: scored.length > 0 ? new Map(byCode.map(({ code, mean }) => [code, mean])) : undefined,
     windows: first.windows,
+    worstWindow: first.worstWindow,
+    disguise: first.disguise && {
+      written: over(({ disguise }) => disguise!.written).mean,
+      normalised: over(({ disguise }) => disguise!.normalised).mean,
+    },
     tokens: { prompt: total(({ tokens }) => tokens.prompt), cached: total(({ tokens }) => tokens.cached) },
     orders: {
       count: readings.length,

@@ -34,6 +34,19 @@ export interface CategoryScore {
   readonly action?: Action;
 }
 
+/** A stretch of a conversation. Offsets are UTF-16 units of the messages as they came. */
+export interface Excerpt {
+  readonly from: { readonly messageIndex: number; readonly offset: number };
+  /** Behind its last character. */
+  readonly to: { readonly messageIndex: number; readonly offset: number };
+}
+
+/** The score of a conversation whose words are disguised: as it was written, and with its words normalised. */
+export interface Disguise {
+  readonly written: number;
+  readonly normalised: number;
+}
+
 /** The answer to one check; the fields of `llama-guard check --json`. */
 export interface Assessment extends Score {
   /**
@@ -53,11 +66,15 @@ export interface Assessment extends Score {
   readonly orders?: OrderSpread;
   /** How many windows the conversation was read in; the worst decided. */
   readonly windows: number;
+  /** What that one shows, where there are several. */
+  readonly worstWindow?: Excerpt;
+  /** Where words were disguised: what either spelling scores. The worse one decided. */
+  readonly disguise?: Disguise;
   /** What the text tried. */
   readonly suspicions: readonly MessageSuspicion[];
   readonly model: string;
   readonly device: 'webgpu' | 'cpu';
-  /** Tokens of all windows, and how many of them were not computed because an earlier prompt began with them. */
+  /** Tokens of all windows and spellings, and how many of them were not computed because an earlier prompt began with them. */
   readonly tokens: { readonly prompt: number; readonly cached: number };
   /** From the call to the answer, waiting for other checks included. */
   readonly milliseconds: { readonly total: number };

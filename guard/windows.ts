@@ -2,6 +2,9 @@ import { OptionError } from './errors.ts';
 import { renderTurns } from './instruction.ts';
 import type { Turn } from './messages.ts';
 
+/** A turn of which a window may show a part only: `text`, which begins at `offset` of the whole turn's. */
+export type Piece<T extends Turn = Turn> = T & { readonly offset: number };
+
 export interface WindowOptions {
   /** Tokens of a text, without BOS. */
   countTokens(text: string): number;
@@ -20,7 +23,7 @@ export const smallestBudget = 16;
 /**
  * Cuts a conversation that is longer than the budget into overlapping windows, in order, that together show all of it.
  *
- * - A conversation that fits is one window, the turns as they came.
+ * - A conversation that fits is one window, its turns whole.
  * - A window ends after a message where it can, else after a sentence, else before a word, else between code points. A
  *   message or sentence is cut only where no such boundary lies in the later half of what fits (or, for sentences, in
  *   its last 4096 characters).
@@ -28,11 +31,13 @@ export const smallestBudget = 16;
  * - No window lies inside another. A window may hold no turn of the judged role, which is as it should be: what it shows
  *   may still be judged as context, and the turns of that role are in other windows.
  *
- * Tokens are counted exactly, but beside the first look at the whole only on texts of about a window's length.
+ * Where a window ends depends on what it shows and a few characters more: a conversation that grows keeps the windows
+ * that it had, but for the last. Tokens are counted exactly, but beside the first look at the whole only on texts of about
+ * a window's length, some ten times a window.
  *
  * @throws OptionError `option-invalid` for a budget or an overlap out of range, or too small for one character
  */
-export function splitIntoWindows(turns: readonly Turn[], options: WindowOptions): Turn[][] {
+export function splitIntoWindows<T extends Turn>(turns: readonly T[], options: WindowOptions): Piece<T>[][] {
   const { countTokens, budget, overlap = 0.25 } = options;
   if (!(budget >= smallestBudget)) {
     throw new OptionError(
@@ -47,9 +52,9 @@ export function splitIntoWindows(turns: readonly Turn[], options: WindowOptions)
   const track = new Track(turns);
   const tokens = (from: number, to: number) =>
     countTokens(renderTurns(track.slice(track.alignDown(from), track.alignDown(to))));
-  if (tokens(0, track.length) <= budget) return [[...turns]];
+  if (tokens(0, track.length) <= budget) return [track.slice(0, track.length)];
 
-  const windows: Turn[][] = [];
+  const windows: Piece<T>[][] = [];
   let from = 0;
   let shown = 0;
   let usualLength = 3 * budget;
@@ -77,7 +82,7 @@ export function splitIntoWindows(turns: readonly Turn[], options: WindowOptions)
   function windowEnd(start: number): number {
     let limit = track.length - start;
     while (limit > 0) {
-      const longest = longestFit((length) => tokens(start, start + length), limit, budget, usualLength);
+      const longest = longestFit((length) => tokens(start, start + length), { limit, budget, guess: usualLength });
       const earliest = Math.max(shown + 1, start + Math.ceil(longest / 2));
       if (start + longest < earliest) return shown;
       const end = track.lastBoundary(earliest, start + longest);
@@ -92,32 +97,39 @@ export function splitIntoWindows(turns: readonly Turn[], options: WindowOptions)
   function nextStart(start: number, end: number): number {
     // Half a window at most, so that each window begins after the one before it.
     const limit = Math.floor((end - start) / 2);
-    const guess = Math.round(overlap * (end - start));
-    const repeated = longestFit((length) => tokens(end - length, end), limit, overlap * budget, guess);
+    const share = {
+      budget: overlap * budget,
+      enough: 0.85 * overlap * budget,
+      guess: Math.round(overlap * (end - start)),
+    };
+    const repeated = longestFit((length) => tokens(end - length, end), { limit, ...share });
     return track.firstBoundary(end - repeated, end - Math.floor(repeated / 2));
   }
 }
 
 /**
- * A length up to `limit` whose tokens fit into `budget`, within 15 percent of the longest such one. Tokens grow about as the
- * length does, so scaling the last guess nearly always hits in two or three counts; where they do not, the interval
- * still shrinks by a tenth each time.
+ * The longest length up to `limit` whose tokens fit into `budget`; or one that takes `enough` of them, where less will
+ * do. Tokens grow about as the length does, so scaling the last length lands near it, and what is between the longest
+ * that fits and the shortest that does not is halved at least every other time.
  */
-function longestFit(tokensOf: (length: number) => number, limit: number, budget: number, guess: number): number {
+function longestFit(
+  tokensOf: (length: number) => number,
+  { limit, budget, guess, enough = budget }: Record<'limit' | 'budget' | 'guess', number> & { enough?: number },
+): number {
   let fits = 0;
   let tooLong = limit + 1;
   let length = Math.min(limit, Math.max(1, guess));
-  while (tooLong - fits > 1) {
+  for (let turn = 0; tooLong - fits > 1; turn++) {
     const count = tokensOf(length);
     if (count > budget) tooLong = length;
     else {
       fits = length;
-      if (count >= 0.85 * budget) break;
+      if (count >= enough && enough < budget) break;
     }
-    const scaled = count === 0 ? 4 * length : Math.floor((0.95 * budget * length) / count);
-    const margin = Math.ceil((tooLong - fits) / 10);
-    length = tooLong > limit ? Math.min(scaled, 4 * length) : Math.min(scaled, tooLong - margin);
-    length = Math.min(Math.max(length, fits + (tooLong > limit ? 1 : margin)), tooLong - 1);
+    const scaled = count === 0 ? 4 * length : Math.floor((budget * length) / count);
+    const halved = tooLong > limit ? 4 * length : Math.floor((fits + tooLong) / 2);
+    const next = turn % 2 === 0 || tooLong > limit ? Math.min(scaled, 4 * length) : halved;
+    length = Math.min(Math.max(next, fits + 1), tooLong - 1);
   }
   return fits;
 }
@@ -132,15 +144,15 @@ const segmentationContext = 64;
  * A conversation laid out along one axis: each turn takes its text's UTF-16 units and one position more, so that an empty
  * turn has a place, too, and a cut between two turns is a position of its own.
  */
-class Track {
+class Track<T extends Turn> {
   readonly length: number;
-  readonly #turns: readonly Turn[];
+  readonly #turns: readonly T[];
   /** Where each turn begins. */
   readonly #starts: readonly number[];
   readonly #sentences = new Intl.Segmenter('en', { granularity: 'sentence' });
   readonly #words = new Intl.Segmenter('en', { granularity: 'word' });
 
-  constructor(turns: readonly Turn[]) {
+  constructor(turns: readonly T[]) {
     let length = 0;
     this.#turns = turns;
     this.#starts = turns.map(({ text }) => {
@@ -152,13 +164,14 @@ class Track {
   }
 
   /** The turns between two positions, the outer ones cut. A turn of which only the end would be left is not shown. */
-  slice(from: number, to: number): Turn[] {
-    const slice: Turn[] = [];
+  slice(from: number, to: number): Piece<T>[] {
+    const slice: Piece<T>[] = [];
     for (let index = this.#turnAt(from); index < this.#turns.length && this.#starts[index]! < to; index++) {
       const turn = this.#turns[index]!;
       const start = this.#starts[index]!;
-      const text = turn.text.slice(Math.max(0, from - start), to - start);
-      if (text !== '' || turn.text === '') slice.push({ ...turn, text });
+      const offset = Math.max(0, from - start);
+      const text = turn.text.slice(offset, to - start);
+      if (text !== '' || turn.text === '') slice.push({ ...turn, text, offset });
     }
     return slice;
   }

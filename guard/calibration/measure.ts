@@ -1,5 +1,6 @@
-import type { CategoryMode, Guard } from '../guard.ts';
+import type { Guard } from '../guard.ts';
 import type { Message, Role } from '../messages.ts';
+import type { CategoryMode } from '../options.ts';
 import { contentFreeTexts } from './contextual.ts';
 import type { ContentFreeAnswer } from './fit.ts';
 

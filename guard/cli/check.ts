@@ -4,10 +4,11 @@ import { Command } from 'commander';
 import { LlamaGuardError } from '../../kernels/errors.ts';
 import { parseJsonLine } from '../conversation.ts';
 import { ConversationError } from '../errors.ts';
-import type { Conversation, Guard } from '../guard.ts';
+import type { Guard } from '../guard.ts';
 import { hashesOf } from '../identity.ts';
 import { mapInOrder } from '../in-order.ts';
-import type { Assessment } from '../score.ts';
+import type { Conversation } from '../options.ts';
+import type { Assessment, Excerpt } from '../score.ts';
 import {
   addSharedFlags,
   calibrationFlag,
@@ -109,14 +110,20 @@ async function print(line: string): Promise<void> {
 }
 
 /** An assessment for a person, on one line. */
-function describe({ flagged, action, score, role, categories, orders, windows, suspicions }: Assessment): string {
+function describe(assessment: Assessment): string {
+  const { flagged, action, score, role, categories, orders, windows, worstWindow, disguise, suspicions } = assessment;
   const violated = categories.filter((category) => category.violated).map(({ code, name }) => `${code} ${name}`);
   return [
     `${flagged ? 'unsafe' : 'safe'}  ${score.toFixed(4)}  (${role})`,
     ...(action ? [action] : []),
     ...(orders ? [`${orders.score.min.toFixed(4)} to ${orders.score.max.toFixed(4)} over ${orders.count} orders`] : []),
     ...(violated.length > 0 && flagged ? [violated.join(', ')] : []),
-    ...(windows > 1 ? [`worst of ${windows} windows`] : []),
+    ...(worstWindow ? [`worst of ${windows} windows, ${place(worstWindow.from)} to ${place(worstWindow.to)}`] : []),
+    ...(disguise
+      ? [`${disguise.written.toFixed(4)} as written, ${disguise.normalised.toFixed(4)} in plain letters`]
+      : []),
     ...(suspicions.length > 0 ? [`suspicious: ${[...new Set(suspicions.map(({ kind }) => kind))].join(', ')}`] : []),
   ].join('  ');
 }
+
+const place = ({ messageIndex, offset }: Excerpt['from']) => `messages[${messageIndex}] at ${offset}`;

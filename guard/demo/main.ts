@@ -2,7 +2,8 @@
 import { readFileSync } from 'node:fs';
 import Table from 'cli-table3';
 import { progressBar } from '../cli/progress.ts';
-import { type CheckRequest, Guard } from '../guard.ts';
+import { Guard } from '../guard.ts';
+import type { CheckRequest } from '../options.ts';
 
 const conversations: CheckRequest[] = JSON.parse(
   readFileSync(new URL('./conversations.json', import.meta.url), 'utf8'),

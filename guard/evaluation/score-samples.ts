@@ -1,4 +1,5 @@
-import type { CheckManyOptions, CheckRequest, Guard } from '../guard.ts';
+import type { Guard } from '../guard.ts';
+import type { CheckManyOptions, CheckRequest } from '../options.ts';
 import type { Sample } from './data.ts';
 import { type Scores, scoresOf } from './run.ts';
 

@@ -10,8 +10,9 @@ import { assertFits } from '../../tokenizer/index.ts';
 import { loadTokenizer } from '../../tokenizer/load.node.ts';
 import { assertCalibrates, type Calibration, parseCalibration } from '../calibration/calibration.ts';
 import { CalibrationError, OptionError, PolicyError } from '../errors.ts';
-import { Guard, type LoadOptions } from '../guard.ts';
+import { Guard } from '../guard.ts';
 import { modelHash } from '../identity.ts';
+import type { LoadOptions } from '../options.ts';
 import { builtInPolicies, defaultPolicy } from '../policies/index.ts';
 import { type Policy, parsePolicy } from '../policy.ts';
 

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import { EvaluationError } from '../../errors.ts';
-import type { CheckManyOptions, Guard } from '../../guard.ts';
+import type { Guard } from '../../guard.ts';
 import { hashesOf } from '../../identity.ts';
+import type { CheckManyOptions } from '../../options.ts';
 import { type ReadOptions, readSamples } from '../data.ts';
 import { type Identity, makeRun, type Row, type Run } from '../run.ts';
 import { scoreSamples } from '../score-samples.ts';

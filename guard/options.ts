@@ -1,0 +1,77 @@
+import type { OnProgress, OnTuning, WeightDType } from '../engine/index.ts';
+import type { DeviceChoice, OpenDeviceOptions } from '../engine/node/open-device.ts';
+import type { LlamaGuardError } from '../kernels/errors.ts';
+import type { Calibration } from './calibration/calibration.ts';
+import type { Message, Role } from './messages.ts';
+import type { Detail, Policy } from './policy.ts';
+import type { Assessment } from './score.ts';
+
+/** What was said: messages in order, or the text of a single one by the user. */
+export type Conversation = string | readonly Message[];
+
+/** Category scores: none; `joint`, read off one written list; `single`, a pass a category with a policy of it alone. */
+export type CategoryMode = 'none' | 'joint' | 'single';
+
+export interface CheckOptions {
+  /** How much of the policy's categories the model is told; by default all, its examples too. */
+  readonly detail?: Detail;
+  /** Averages over so many orders of the categories and tells how far they disagree (`orders`); 1 by default. */
+  readonly shuffleCategories?: number;
+  /** Whose messages are judged; by default who spoke last. */
+  readonly role?: Role;
+  readonly policy?: Policy;
+  /**
+   * From which `calibrated ?? score` a conversation, or a category, is flagged. By default the threshold that the
+   * calibration was given by its data, each category its own, and 0.5 where there is none.
+   */
+  readonly threshold?: number;
+  /** By default `none`, or `joint` under a policy with thresholds or actions by category. */
+  readonly categories?: CategoryMode;
+  readonly signal?: AbortSignal;
+}
+
+export interface CheckManyOptions extends CheckOptions {
+  /** Conversations that are taken ahead and judged side by side, as far as the cache has room; 64 by default. */
+  readonly concurrency?: number;
+}
+
+export interface LoadOptions extends Omit<OpenDeviceOptions, 'tuning'> {
+  /**
+   * Kernel choices that were measured on this adapter: `use` them where there are some (the default), `measure` what is
+   * not known of this model yet and keep it for the next load, or `ignore` them.
+   */
+  readonly tuning?: 'use' | 'measure' | 'ignore';
+  readonly device?: DeviceChoice;
+  /** How weights are held; `auto` keeps what the checkpoint has, q8 and q4 quantise it while loading. */
+  readonly dtype?: 'auto' | WeightDType;
+  /**
+   * Used where a check names none, or made of what is used by default: the model folder's own `policy.json`, else the
+   * default policy.
+   */
+  readonly policy?: Policy | ((own: Policy) => Policy);
+  /** Turns scores into probabilities; it is of this model and dtype, and of the policy and roles that are judged. */
+  readonly calibration?: Calibration;
+  /** Tokens of the longest prompt; by default the model's own limit, at most 8,192. */
+  readonly contextLength?: number;
+  /**
+   * Bytes for the keys and values of prompts: of those that are being judged, which bounds how many are side by side, and
+   * of earlier ones, whose beginnings need not be computed again. By default room for two prompts of the longest.
+   */
+  readonly cacheMemory?: number;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: OnProgress;
+  readonly onTuning?: OnTuning;
+}
+
+/** A conversation among many. */
+export interface CheckRequest {
+  readonly id?: string | number;
+  readonly role?: Role;
+  readonly messages: Conversation;
+}
+
+/** An answer among many: an assessment, or why there is none. */
+export type CheckAnswer = { readonly id?: string | number } & (
+  | { readonly assessment: Assessment; readonly error?: never }
+  | { readonly error: LlamaGuardError; readonly assessment?: never }
+);
