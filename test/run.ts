@@ -4,6 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { missing } from './support/shared.ts';
 import { end, runVitest } from './support/vitest.ts';
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
@@ -33,5 +34,8 @@ if (!onlyCpu) ensureAdapter();
 const outcome = runVitest(process.argv.slice(2), { ...process.env, GUARD_TEST_DEVICES: devices });
 if (onlyCpu) {
   console.log('Left out, as GUARD_TEST_DEVICES=cpu asked: every test of the kernels and the guard on WebGPU.');
+}
+if (missing().length > 0) {
+  console.log(`Left out, as they are not there: tests that read ${missing().join(', ')}.`);
 }
 end(outcome);
