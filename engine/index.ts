@@ -16,7 +16,7 @@ export type { Probe } from './forward.ts';
 export { type Context, cacheTokensWithin } from './kv-cache.ts';
 export { Llama, type LlamaOptions, type SequenceInput } from './llama.ts';
 export { type MemoryNeeds, memoryNeeds } from './memory-needs.ts';
-export { PrefixCache, type Reading, type ReadOptions } from './prefix-cache.ts';
+export { PrefixCache, type PromptReading, type ReadOptions } from './prefix-cache.ts';
 export { type ByteFile, SafetensorsSource, type TensorSource } from './safetensors/source.ts';
 export type { SamplingOptions } from './sampling.ts';
 export { type GenerateOptions, Session } from './session.ts';

@@ -4,6 +4,8 @@ import type { Llama, SequenceInput } from './llama.ts';
 import { PrefixTree } from './prefix-tree.ts';
 
 export interface ReadOptions {
+  /** How many tokens at the prompt's end are asked about; 1 unless told. They go through the model every time. */
+  readonly rows?: number | undefined;
   /** Slots to keep free for what is appended to forks of the prompt's context while the reading is open. */
   readonly headroom?: number | undefined;
   /** Makes a prompt that waits give up as soon as another one is done; what the device has begun is finished. */
@@ -11,11 +13,11 @@ export interface ReadOptions {
 }
 
 /** A prompt that was read. It keeps its part of the cache until it is disposed, forks of its context before it. */
-export interface Reading extends Disposable {
-  /** The whole prompt. */
+export interface PromptReading extends Disposable {
+  /** The whole prompt. It may be extended as far as there is headroom. */
   readonly context: Context;
-  /** What was asked for after the last token. */
-  readonly row: Float32Array;
+  /** What was asked for after each of the last tokens. */
+  readonly rows: readonly Float32Array[];
   /** Tokens at its beginning that were there already. */
   readonly cached: number;
 }
@@ -23,9 +25,10 @@ export interface Reading extends Disposable {
 interface Request {
   readonly ids: readonly number[];
   readonly headroom: number;
+  readonly rows: number;
   readonly signal: AbortSignal | undefined;
   readonly compute: (input: SequenceInput) => Promise<Float32Array[][]>;
-  readonly resolve: (reading: Reading) => void;
+  readonly resolve: (reading: PromptReading) => void;
   readonly reject: (error: unknown) => void;
 }
 
@@ -54,16 +57,20 @@ export class PrefixCache implements Disposable {
   }
 
   /**
-   * Reads a prompt and returns the logits after its last token.
+   * Reads a prompt and returns the logits after its last token, or its last ones.
    * @throws SessionError `cache-full` where the prompt and its headroom exceed what the cache can free, and what
    * `Llama.logits` throws; the signal's reason
    */
-  logits(ids: readonly number[], options: ReadOptions = {}): Promise<Reading> {
+  logits(ids: readonly number[], options: ReadOptions = {}): Promise<PromptReading> {
     return this.#read(ids, options, (input) => this.#llama.logits([input]));
   }
 
   /** The same, but returns the log-probabilities of the tokens `picks` alone. */
-  logProbabilities(ids: readonly number[], picks: readonly number[], options: ReadOptions = {}): Promise<Reading> {
+  logProbabilities(
+    ids: readonly number[],
+    picks: readonly number[],
+    options: ReadOptions = {},
+  ): Promise<PromptReading> {
     return this.#read(ids, options, (input) => this.#llama.logProbabilities([input], picks));
   }
 
@@ -78,13 +85,15 @@ export class PrefixCache implements Disposable {
 
   async #read(
     ids: readonly number[],
-    { headroom = 0, signal }: ReadOptions,
+    { headroom = 0, rows = 1, signal }: ReadOptions,
     compute: Request['compute'],
-  ): Promise<Reading> {
+  ): Promise<PromptReading> {
     signal?.throwIfAborted();
-    if (ids.length === 0) throw new SessionError('invalid-argument', 'A prompt needs one token or more.');
-    return new Promise<Reading>((resolve, reject) => {
-      this.#waiting.push({ ids, headroom, signal, compute, resolve, reject });
+    if (!(rows > 0 && rows <= ids.length)) {
+      throw new SessionError('invalid-argument', `Of a prompt of ${ids.length} tokens ${rows} were asked about.`);
+    }
+    return new Promise<PromptReading>((resolve, reject) => {
+      this.#waiting.push({ ids, headroom, rows, signal, compute, resolve, reject });
       if (this.#waiting.length === 1) this.#serve();
     });
   }
@@ -101,10 +110,10 @@ export class PrefixCache implements Disposable {
 
   /** Whether the request need not wait any longer: it was begun, or can never be. */
   #begin(request: Request): boolean {
-    const { ids, headroom, compute, resolve, reject } = request;
+    const { ids, headroom, rows: count, compute, resolve, reject } = request;
     const llama = this.#llama;
-    // The last token always goes through the model, since what comes after it is wanted.
-    const { node, length } = this.#tree.find(ids, ids.length - 1);
+    // The last tokens always go through the model, since what comes after them is wanted.
+    const { node, length } = this.#tree.find(ids, ids.length - count);
     const fresh = ids.length - length;
     const room = llama.freeCacheTokens + this.#tree.evictable - this.#tree.evictableOn(node) - this.#headroom;
     if (room < fresh + headroom) {
@@ -115,10 +124,11 @@ export class PrefixCache implements Disposable {
     this.#tree.enter(node);
     this.#tree.reuse(node);
     const context = node.context.fork();
-    const rows = compute({ context, ids: ids.slice(length), wanted: [fresh - 1] });
+    const wanted = Array.from({ length: count }, (_, i) => fresh - count + i);
+    const rows = compute({ context, ids: ids.slice(length), wanted });
     // Known from here on, so that the next prompt builds on it while it is computed; not where it was refused.
-    const isNew = fresh > 1 && context.length === ids.length;
-    const leaf = isNew ? this.#tree.insert(node, ids.slice(length, -1), context.fork(ids.length - 1)) : node;
+    const isNew = fresh > count && context.length === ids.length;
+    const leaf = isNew ? this.#tree.insert(node, ids.slice(length, -count), context.fork(ids.length - count)) : node;
     this.#tree.enter(leaf);
     this.#tree.leave(node);
     this.#open++;
@@ -135,7 +145,7 @@ export class PrefixCache implements Disposable {
       this.#serve();
     };
     rows.then(
-      ([own]) => resolve({ context, row: own![0]!, cached: length, [Symbol.dispose]: close }),
+      ([own]) => resolve({ context, rows: own!, cached: length, [Symbol.dispose]: close }),
       (error) => {
         close();
         reject(error);

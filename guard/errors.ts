@@ -2,8 +2,11 @@ import { LlamaGuardError } from '../kernels/errors.ts';
 
 /** A policy that cannot be used; the message names the field. */
 export class PolicyError extends LlamaGuardError<
-  'policy-not-found' | 'policy-invalid' | 'policy-ambiguous' | 'policy-too-long'
+  'policy-not-found' | 'policy-invalid' | 'policy-ambiguous' | 'policy-too-long' | 'policy-fixed'
 > {}
+
+/** A model's way of being asked that is not known, or a chat template that cannot be used; the message says why. */
+export class FormatError extends LlamaGuardError<'format-unknown' | 'template-invalid' | 'template-unsupported'> {}
 
 /** A conversation that cannot be judged as it stands. */
 export class ConversationError extends LlamaGuardError<

@@ -7,10 +7,12 @@ import { type Calibration, calibrationOf, type RoleCalibration } from './calibra
 import { decide } from './calibration/decide.ts';
 import { lastSpeaker, parseConversation } from './conversation.ts';
 import { OptionError } from './errors.ts';
+import { assertAskable } from './formats/chat-template.ts';
+import type { PromptFormat } from './formats/index.ts';
 import { makeHarmless } from './hostile/index.ts';
 import { instructionHash, policyHash } from './identity.ts';
 import { mapInOrder } from './in-order.ts';
-import { buildInstruction, type Instruction } from './instruction.ts';
+import { type Instruction, instructionOf } from './instruction.ts';
 import type {
   CategoryMode,
   CheckAnswer,
@@ -36,6 +38,7 @@ export interface GuardParts {
   readonly modelHash: string;
   readonly llama: Llama;
   readonly tokenizer: Tokenizer;
+  readonly format: PromptFormat;
   readonly policy: Policy;
   readonly calibration?: Calibration | undefined;
   readonly decision: DeviceDecision;
@@ -55,6 +58,8 @@ export class Guard implements AsyncDisposable {
   readonly model: string;
   /** Tells this model from others of its name. */
   readonly modelHash: string;
+  /** How the model is asked and answers. */
+  readonly format: PromptFormat;
   readonly policy: Policy;
   readonly calibration: Calibration | undefined;
   /** Which device is used, and why. */
@@ -67,17 +72,18 @@ export class Guard implements AsyncDisposable {
   readonly #running = new Set<Promise<unknown>>();
   #disposed = false;
 
-  /** @throws TokenizerError where the tokenizer has no single tokens for the verdicts; PolicyError */
+  /** @throws PolicyError */
   constructor(parts: GuardParts) {
     this.model = parts.model;
     this.modelHash = parts.modelHash;
+    this.format = parts.format;
     this.policy = parts.policy;
     this.calibration = parts.calibration;
     this.decision = parts.decision;
     this.llama = parts.llama;
     this.tokenizer = parts.tokenizer;
     this.#reload = parts.reload;
-    this.#reader = new Reader(parts.llama, parts.tokenizer);
+    this.#reader = new Reader(parts.llama, parts.tokenizer, parts.format);
     this.#assertPolicy(parts.policy);
   }
 
@@ -156,7 +162,7 @@ export class Guard implements AsyncDisposable {
   /** The instruction that a conversation would be judged by, where it fits in one window. */
   instruction(conversation: Conversation, options: Pick<CheckOptions, 'role' | 'policy' | 'detail'> = {}): Instruction {
     const { policy, role, spellings } = this.#validate(conversation, options).task;
-    return buildInstruction({ policy, role, turns: spellings[0]! });
+    return instructionOf(this.format.frame(policy, role), spellings[0]!);
   }
 
   /** Disposes this guard and loads it anew: after a lost device. */
@@ -199,6 +205,8 @@ export class Guard implements AsyncDisposable {
         score: reading.score,
         unsafeProbability: reading.unsafeProbability,
         mass: reading.mass,
+        ...(reading.forced === undefined ? {} : { forced: reading.forced }),
+        ...(reading.labels ? { labels: reading.labels } : {}),
         calibrated,
         threshold,
         role,
@@ -259,13 +267,16 @@ export class Guard implements AsyncDisposable {
 
   /** The part of the calibration for a task. @throws CalibrationError `calibration-mismatch` */
   async #calibrationOf(calibration: Calibration, { policy, role }: Task, categoryMode: CategoryMode) {
-    const instruction = buildInstruction({ policy, role, turns: [] });
+    const instruction = instructionOf(this.format.frame(policy, role), []);
     const [ofPolicy, ofInstruction] = await Promise.all([policyHash(policy), instructionHash(instruction)]);
     return calibrationOf(calibration, { role, policy: ofPolicy, instruction: ofInstruction, categoryMode });
   }
 
   #assertPolicy(policy: Policy): void {
-    assertDistinguishable(policy, (text) => this.tokenizer.encode(text), this.tokenizer.unknownId);
+    assertAskable(this.format, policy);
+    const { list } = this.format.answer;
+    const { unknownId } = this.tokenizer;
+    if (list) assertDistinguishable(policy, (text) => this.tokenizer.encode(text), unknownId, list.written);
   }
 }
 

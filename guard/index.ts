@@ -4,11 +4,24 @@ export { ContractError, LlamaGuardError } from '../kernels/errors.ts';
 export { TokenizerError } from '../tokenizer/index.ts';
 export { type Calibration, parseCalibration } from './calibration/calibration.ts';
 export { parseConversation, parseJsonLine } from './conversation.ts';
-export { CalibrationError, ConversationError, EvaluationError, OptionError, PolicyError } from './errors.ts';
+export {
+  CalibrationError,
+  ConversationError,
+  EvaluationError,
+  FormatError,
+  OptionError,
+  PolicyError,
+} from './errors.ts';
+export {
+  buildInstruction,
+  formatNamed,
+  type PromptFormat,
+  promptFormats,
+} from './formats/index.ts';
 export { Guard } from './guard.ts';
 export { type MessageSuspicion, neutralise, type Suspicion } from './hostile/index.ts';
 export { type Hashes, hashesOf, instructionHash, policyHash } from './identity.ts';
-export { buildInstruction, type Instruction } from './instruction.ts';
+export type { Frame, Instruction, PromptPart } from './instruction.ts';
 export type { Message, Role, Turn } from './messages.ts';
 export type {
   CategoryMode,

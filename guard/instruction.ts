@@ -1,49 +1,71 @@
-import { type Role, speakerOf, type Turn } from './messages.ts';
-import { categoryBlock, type Policy } from './policy.ts';
+import type { Speaker, Turn } from './messages.ts';
 
-/** A prompt in the frame of Llama Guard 1 (arXiv 2312.06674), without the BOS token; `text = prefix + conversation + suffix`. */
+/**
+ * The text around a conversation, for one policy and judged role. Special tokens are spelt out in it and become tokens; in
+ * messages nothing does.
+ */
+export interface Frame {
+  readonly before: string;
+  /** What a turn begins with, by its speaker. */
+  readonly opening: Readonly<Record<Speaker, string>>;
+  readonly between: string;
+  /** What follows the last turn, by its speaker. */
+  readonly after: Readonly<Record<Speaker, string>>;
+  /** Whether messages are shown without the white space at their ends. */
+  readonly trims: boolean;
+}
+
+/** A stretch of a prompt: written by the frame, or by the people whose conversation is judged. */
+export interface PromptPart {
+  readonly of: 'frame' | 'message';
+  readonly text: string;
+}
+
+/** A prompt, without the BOS token that tokenizers put in front; `text = prefix + conversation + suffix`. */
 export interface Instruction {
   readonly text: string;
   /** Depends on policy and role alone: what a cache keeps. */
   readonly prefix: string;
   readonly conversation: string;
   readonly suffix: string;
+  /** All of it in order. */
+  readonly parts: readonly PromptPart[];
 }
 
 /**
- * Renders the instruction byte for byte as the models were trained on it. It ends in `[/INST]`: the space of the
- * completion ` safe` belongs to the completion's first piece.
- *
- * The turns are placed as they are; pass them through `makeHarmless` first.
+ * Puts turns into a frame, byte for byte as models were trained to see them. The turns are placed as they are; pass them
+ * through `makeHarmless` first.
  */
-export function buildInstruction(parts: {
-  readonly policy: Policy;
-  readonly role: Role;
-  readonly turns: readonly Turn[];
-}): Instruction {
-  const role = speakerOf(parts.role);
-  // "according our": the wording of the published frame, kept because the models know no other.
-  const prefix = `[INST] Task: Check if there is unsafe content in '${role}' messages in conversations according our safety policy with the below categories.
-
-<BEGIN UNSAFE CONTENT CATEGORIES>
-${parts.policy.categories.map(categoryBlock).join('\n')}
-<END UNSAFE CONTENT CATEGORIES>
-
-<BEGIN CONVERSATION>
-
-`;
-  const conversation = renderTurns(parts.turns);
-  const suffix = `
-
-<END CONVERSATION>
-
-Provide your safety assessment for '${role}' in the above conversation:
-- First line must read 'safe' or 'unsafe'.
-- If unsafe, a second line must include a comma-separated list of violated categories. [/INST]`;
-  return { text: prefix + conversation + suffix, prefix, conversation, suffix };
+export function instructionOf(frame: Frame, turns: readonly Turn[]): Instruction {
+  const spoken = partsOf(frame, turns);
+  const { before: prefix } = frame;
+  const conversation = textOf(spoken);
+  const suffix = frame.after[turns.at(-1)?.speaker ?? 'User'];
+  const parts: PromptPart[] = [{ of: 'frame', text: prefix }, ...spoken, { of: 'frame', text: suffix }];
+  return { text: prefix + conversation + suffix, prefix, conversation, suffix, parts };
 }
 
-/** The conversation part of the instruction: `User: …`, a blank line, `Agent: …`; no line break at its ends. */
-export function renderTurns(turns: readonly Turn[]): string {
-  return turns.map(({ speaker, text }) => `${speaker}: ${text}`).join('\n\n');
+/** The conversation part of an instruction alone. */
+export const renderTurns = (frame: Frame, turns: readonly Turn[]): string => textOf(partsOf(frame, turns));
+
+function partsOf({ opening, between, trims }: Frame, turns: readonly Turn[]): PromptPart[] {
+  return turns.flatMap(({ speaker, text }, i): PromptPart[] => [
+    { of: 'frame', text: (i > 0 ? between : '') + opening[speaker] },
+    { of: 'message', text: trims ? trim(text) : text },
+  ]);
 }
+
+const textOf = (parts: readonly PromptPart[]): string => parts.map(({ text }) => text).join('');
+
+/** What Python's `str.strip` leaves, which is what templates call. It counts other characters as spaces than JavaScript. */
+function trim(text: string): string {
+  let [start, end] = [0, text.length];
+  while (start < end && isSpace(text[start]!)) start++;
+  while (end > start && isSpace(text[end - 1]!)) end--;
+  return text.slice(start, end);
+}
+
+const isSpace = (character: string): boolean =>
+  character === '\x85' ||
+  (character >= '\x1c' && character <= '\x1f') ||
+  (character !== '\ufeff' && /\s/.test(character));

@@ -1,5 +1,6 @@
 import type { Context, Llama } from '../engine/index.ts';
-import type { Tokenizer } from '../tokenizer/index.ts';
+import type { AnswerTokens } from './answer.ts';
+import type { AnswerGrammar } from './formats/index.ts';
 import type { Policy } from './policy.ts';
 
 /** A beginning of the written list that is followed further. */
@@ -11,7 +12,7 @@ interface Branch {
   readonly next: Float32Array;
 }
 
-/** A branch and one code more: the tokens after `unsafe\n`, of which those from `begun` on are the code's. */
+/** A branch and one code more: the tokens after the list's lead, of which those from `begun` on are the code's. */
 interface Step {
   readonly branch: Branch;
   readonly code: string;
@@ -20,7 +21,7 @@ interface Step {
 }
 
 export interface JointOptions {
-  /** Tokens beyond the prompt for which the cache has room; `writtenTokens` at least. */
+  /** Tokens beyond the prompt for which the cache has room; `mostTokens` of the list at least. */
   readonly room: number;
   readonly signal?: AbortSignal | undefined;
 }
@@ -28,34 +29,70 @@ export interface JointOptions {
 /** Beginnings less probable than this are not followed; what is missed adds up to little. */
 const negligible = 1e-4;
 
-const writtenList = (tokenizer: Tokenizer, codes: readonly string[]) => tokenizer.encode(`unsafe\n${codes.join(',')}`);
+/** How a list stands behind an unsafe verdict, in tokens. */
+export class WrittenList {
+  readonly #grammar: NonNullable<AnswerGrammar['list']>;
+  readonly #tokens: Pick<AnswerTokens, 'write'>;
+  readonly #verdict: string;
+  readonly #written: ReadonlyMap<string, string>;
 
-/** Tokens of the longest verdict, the one that ends it included. */
-export function writtenTokens(tokenizer: Tokenizer, policy: Policy): number {
-  const codes = policy.categories.map(({ code }) => code);
-  return writtenList(tokenizer, codes).length + 1;
+  constructor(
+    { labels, list }: AnswerGrammar & Required<Pick<AnswerGrammar, 'list'>>,
+    tokens: Pick<AnswerTokens, 'write'>,
+    policy: Policy,
+  ) {
+    this.#grammar = list;
+    this.#tokens = tokens;
+    this.#verdict = labels.find(({ means }) => means === 'unsafe')!.spellings[0]! + list.lead;
+    this.#written = new Map(policy.categories.map((category) => [category.code, list.written(category)]));
+  }
+
+  get codes(): string[] {
+    return [...this.#written.keys()];
+  }
+
+  /** The tokens of the verdict and these categories. */
+  ids(codes: readonly string[]): number[] {
+    return this.#tokens.write(this.#text(codes));
+  }
+
+  /** The tokens that may follow a category: of the separator, and of what ends the list. */
+  follow(): { readonly separator: number; readonly ends: readonly number[] } {
+    const [first] = this.codes as [string];
+    const length = this.ids([first]).length;
+    const after = (text: string) => this.#tokens.write(this.#text([first]) + text)[length]!;
+    return { separator: after(this.#grammar.separator), ends: this.#grammar.ends.map(after) };
+  }
+
+  /** Tokens of the longest verdict, the one that ends it included. */
+  get mostTokens(): number {
+    return this.ids(this.codes).length + 1;
+  }
+
+  #text(codes: readonly string[]): string {
+    return this.#verdict + codes.map((code) => this.#written.get(code)!).join(this.#grammar.separator);
+  }
 }
 
 /**
  * For each category, the probability that the list written after `unsafe` names it.
  *
  * The lists form a tree; its branches are teacher-forced as forks of one context, as many of a level together as there
- * is room for. A code counts where it is complete, that is followed by a comma or the end: summed over all beginnings
+ * is room for. A code counts where it is complete, that is followed by a separator or the end: summed over all beginnings
  * that end in it, this is the exact probability, but for beginnings less probable than 1e-4.
  *
- * @param prompt the context after the instruction; not changed
+ * @param prompt the context up to the verdict; not changed
  */
 export async function jointProbabilities(
   llama: Llama,
-  tokenizer: Tokenizer,
-  policy: Policy,
+  list: WrittenList,
   prompt: Context,
   { room, signal }: JointOptions,
 ): Promise<Map<string, number>> {
-  const written = (codes: readonly string[]) => writtenList(tokenizer, codes);
-  const codes = policy.categories.map(({ code }) => code);
-  const comma = tokenAfter(written([codes[0]!]), tokenizer.encode(`unsafe\n${codes[0]!},`));
-  const ends = [comma, ...llama.config.eosTokenIds];
+  const { codes } = list;
+  const written = (some: readonly string[]) => list.ids(some);
+  const { separator, ends: lineEnds } = list.follow();
+  const ends = [separator, ...lineEnds, ...llama.config.eosTokenIds];
   const start = written([]);
   const picks = [
     ...new Set([...ends, ...start, ...codes.flatMap((code) => [...written([code]), ...written([codes[0]!, code])])]),
@@ -101,7 +138,7 @@ export async function jointProbabilities(
         const logProbability = branch.logProbability + logOf(branch.next, own[0]!) + logOfRest(results[i]!, own);
         const complete = ends.reduce((sum, id) => sum + Math.exp(logOf(next, id)), 0);
         named.set(code, named.get(code)! + Math.exp(logProbability) * complete);
-        const goesOn = Math.exp(logProbability + logOf(next, comma)) > negligible;
+        const goesOn = Math.exp(logProbability + logOf(next, separator)) > negligible;
         if (goesOn) level.push({ codes: [...branch.codes, code], logProbability, next });
       }
     }
@@ -124,5 +161,3 @@ function* groupsWithin(tokens: number, steps: readonly Step[]): Generator<Step[]
   }
   if (group.length > 0) yield group;
 }
-
-const tokenAfter = (ids: readonly number[], longer: readonly number[]): number => longer[ids.length]!;

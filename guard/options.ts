@@ -49,6 +49,8 @@ export interface LoadOptions extends Omit<OpenDeviceOptions, 'tuning'> {
    * default policy.
    */
   readonly policy?: Policy | ((own: Policy) => Policy);
+  /** The name of a prompt format, where it is not to be the model folder's own; see `promptFormats`. */
+  readonly promptFormat?: string;
   /** Turns scores into probabilities; it is of this model and dtype, and of the policy and roles that are judged. */
   readonly calibration?: Calibration;
   /** Tokens of the longest prompt; by default the model's own limit, at most 8,192. */

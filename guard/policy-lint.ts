@@ -1,4 +1,4 @@
-import { buildInstruction } from './instruction.ts';
+import { buildInstruction, type PromptFormat } from './formats/index.ts';
 import type { Role } from './messages.ts';
 import { categoryBlock, type Policy } from './policy.ts';
 
@@ -28,6 +28,8 @@ export interface LintOptions {
   /** Tokens of the longest prompt. */
   readonly contextLength: number;
   readonly role: Role;
+  /** That of Llama Guard 1 unless told. */
+  readonly format?: PromptFormat;
 }
 
 /** Fewer tokens than this hold no conversation. */
@@ -50,9 +52,14 @@ export function lintPolicy(
   };
 }
 
-function budgetOf(policy: Policy, { encode, contextLength, role }: LintOptions): TokenBudget {
+function budgetOf(policy: Policy, { encode, contextLength, role, format }: LintOptions): TokenBudget {
   const instruction = (categories: Policy['categories']) => {
-    const { text } = buildInstruction({ policy: { ...policy, categories }, role, turns: [] });
+    const { text } = buildInstruction({
+      policy: { ...policy, categories },
+      role,
+      turns: [],
+      ...(format ? { format } : {}),
+    });
     return encode(text).length + 1; // BOS
   };
   const whole = instruction(policy.categories);

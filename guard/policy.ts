@@ -25,6 +25,8 @@ export interface Category {
   readonly code: string;
   /** Without a full stop at its end: the frame adds one. */
   readonly name: string;
+  /** Its lines in the instruction to the letter, where a model was trained on them; what is told beside them is not shown. */
+  readonly verbatim?: string | undefined;
   readonly description?: string | undefined;
   readonly shouldNot?: readonly string[] | undefined;
   readonly can?: readonly string[] | undefined;
@@ -144,15 +146,16 @@ export function excludeCategories(policy: Policy, codes: readonly string[]): Pol
 /** The policy with no more than so much told of each category. */
 export function atDetail(policy: Policy, detail: Detail): Policy {
   if (detail === 'examples') return policy;
-  const categories = policy.categories.map(({ description, shouldNot, can, examples, ...rest }) =>
-    detail === 'names' ? rest : { ...rest, description, shouldNot, can },
+  const categories = policy.categories.map(({ verbatim, description, shouldNot, can, examples, ...rest }) =>
+    detail === 'names' ? rest : { ...rest, verbatim, description, shouldNot, can },
   );
   return { ...policy, categories };
 }
 
 /** A category as the instruction lists it: `CODE: Name.`, then its body, a line each; no line break at the end. */
 export function categoryBlock(category: Category): string {
-  const { code, name, description, shouldNot = [], can = [], examples = [] } = category;
+  const { code, name, verbatim, description, shouldNot = [], can = [], examples = [] } = category;
+  if (verbatim !== undefined) return verbatim;
   const ofVerdict = (wanted: CategoryExample['verdict']) =>
     examples
       .filter(({ verdict }) => verdict === wanted)
@@ -173,15 +176,18 @@ export function categoryBlock(category: Category): string {
  *
  * @param encode text to ids, without BOS
  * @param unknownId the id that stands for what the vocabulary lacks, where the tokenizer has one
+ * @param written what the model writes for a category; its code unless told
  * @throws PolicyError `policy-ambiguous`
  */
 export function assertDistinguishable(
   policy: Pick<Policy, 'categories'>,
   encode: (text: string) => readonly number[],
   unknownId?: number,
+  written: (category: Category) => string = ({ code }) => code,
 ): void {
   const codeOfIds = new Map<string, string>();
-  for (const { code } of policy.categories) {
+  for (const category of policy.categories) {
+    const code = written(category);
     const ids = encode(code);
     if (ids.length === 0 || (unknownId !== undefined && ids.includes(unknownId))) {
       throw new PolicyError(

@@ -1,9 +1,8 @@
 import type { Tokenizer } from '../tokenizer/index.ts';
 import { PolicyError } from './errors.ts';
 import type { HarmlessTurn } from './hostile/index.ts';
-import { buildInstruction } from './instruction.ts';
-import type { Role } from './messages.ts';
-import type { Policy } from './policy.ts';
+import { type Frame, type Instruction, instructionOf, renderTurns } from './instruction.ts';
+import type { Turn } from './messages.ts';
 import { type Piece, smallestBudget, splitIntoWindows } from './windows.ts';
 
 /** What the model is given to judge. */
@@ -12,7 +11,15 @@ export interface Prompt {
   readonly ids: readonly number[];
   /** What it shows of the conversation. */
   readonly turns: readonly Piece<HarmlessTurn>[];
+  /** The text that it ends in, from its last special token on. */
+  readonly end: string;
 }
+
+/** The token ids of an instruction, BOS included. */
+export const instructionIds = (tokenizer: Tokenizer, { text }: Instruction): number[] => [
+  tokenizer.bosId,
+  ...tokenizer.encode(text),
+];
 
 /**
  * The prompts that a conversation is judged by: one of at most `limit` tokens, or several with overlapping windows of the
@@ -22,24 +29,25 @@ export interface Prompt {
 export function promptsWithin(
   limit: number,
   tokenizer: Tokenizer,
-  { policy, role, turns }: { policy: Policy; role: Role; turns: readonly HarmlessTurn[] },
+  frame: Frame,
+  turns: readonly HarmlessTurn[],
 ): Prompt[] {
-  const idsOf = (shown: typeof turns) => [
-    tokenizer.bosId,
-    ...tokenizer.encode(buildInstruction({ policy, role, turns: shown }).text),
-  ];
-  const whole = idsOf(turns);
-  if (whole.length <= limit) return [{ ids: whole, turns: turns.map((turn) => ({ ...turn, offset: 0 })) }];
-  const frame = idsOf([]).length;
+  const promptOf = (shown: readonly Piece<HarmlessTurn>[]): Prompt => {
+    const instruction = instructionOf(frame, shown);
+    return { ids: instructionIds(tokenizer, instruction), turns: shown, end: instruction.suffix };
+  };
+  const whole = promptOf(turns.map((turn) => ({ ...turn, offset: 0 })));
+  if (whole.ids.length <= limit) return [whole];
+  const around = promptOf([]).ids.length;
   // The conversation counted alone and inside the frame may differ by a token at either seam.
-  const budget = limit - frame - 2;
+  const budget = limit - around - 2;
   if (budget < smallestBudget) {
     throw new PolicyError(
       'policy-too-long',
-      `The instruction takes ${frame} of the ${limit} tokens that a prompt may have; ${budget} are left for the ` +
+      `The instruction takes ${around} of the ${limit} tokens that a prompt may have; ${budget} are left for the ` +
         'conversation. Shorten the policy or load the model with a longer context and a cache that holds it.',
     );
   }
-  const countTokens = (text: string) => tokenizer.count(text);
-  return splitIntoWindows(turns, { countTokens, budget }).map((shown) => ({ ids: idsOf(shown), turns: shown }));
+  const countTokens = (shown: readonly Turn[]) => tokenizer.count(renderTurns(frame, shown));
+  return splitIntoWindows(turns, { countTokens, budget }).map(promptOf);
 }

@@ -1,7 +1,9 @@
 import { type Llama, PrefixCache, Session } from '../engine/index.ts';
-import { type Tokenizer, TokenizerError } from '../tokenizer/index.ts';
+import type { Tokenizer } from '../tokenizer/index.ts';
+import { type AnswerTokens, answerTokens, readAnswer } from './answer.ts';
+import type { AnswerGrammar, PromptFormat } from './formats/index.ts';
 import type { HarmlessTurn } from './hostile/index.ts';
-import { jointProbabilities, writtenTokens } from './joint.ts';
+import { jointProbabilities, WrittenList } from './joint.ts';
 import type { Role } from './messages.ts';
 import type { CategoryMode } from './options.ts';
 import { type Policy, selectCategories } from './policy.ts';
@@ -9,7 +11,7 @@ import { type Prompt, promptsWithin } from './prompts.ts';
 import type { Reading } from './reading.ts';
 import { type Excerpt, type Score, scoreOf } from './score.ts';
 import { settled } from './settled.ts';
-import { parseVerdict, type Verdict } from './verdict.ts';
+import type { Verdict } from './verdict.ts';
 import type { Piece } from './windows.ts';
 
 /** What is to be read. */
@@ -40,27 +42,28 @@ const verdictTokens = 64;
 export class Reader implements Disposable {
   readonly #llama: Llama;
   readonly #tokenizer: Tokenizer;
+  readonly #format: PromptFormat;
   readonly #prefixes: PrefixCache;
-  readonly #safe: number;
-  readonly #unsafe: number;
+  /** By role and the prompt's end. */
+  readonly #answers = new Map<string, AnswerTokens>();
 
-  /** @throws TokenizerError `tokenizer-mismatch` where the tokenizer has no single tokens for the verdicts */
-  constructor(llama: Llama, tokenizer: Tokenizer) {
+  constructor(llama: Llama, tokenizer: Tokenizer, format: PromptFormat) {
     this.#llama = llama;
     this.#tokenizer = tokenizer;
+    this.#format = format;
     this.#prefixes = new PrefixCache(llama);
-    this.#safe = verdictToken(tokenizer, '▁safe');
-    this.#unsafe = verdictToken(tokenizer, '▁unsafe');
   }
 
   /**
    * Reads a conversation under a policy. Of several windows, and of two spellings, the worst decides.
    * @param known windows that need not be read again; afterwards those of this reading
-   * @throws PolicyError `policy-too-long`, SessionError, DeviceError, or the signal's reason
+   * @throws PolicyError `policy-too-long`, TokenizerError `tokenizer-mismatch`, SessionError, DeviceError, or the
+   *   signal's reason
    */
-  async read(task: Task, mode: CategoryMode, known?: KnownWindows): Promise<Reading> {
+  async read(task: Task, asked: CategoryMode, known?: KnownWindows): Promise<Reading> {
+    const mode = this.#format.answer.list ? asked : 'none';
     const prompts = task.spellings.flatMap((turns, spelling) =>
-      this.#prompts({ ...task, turns }).map((prompt) => ({ ...prompt, spelling })),
+      this.#prompts(task, turns).map((prompt) => ({ ...prompt, spelling })),
     );
     // A single window stays open for its list of categories. Several might together exceed the cache: of those the
     // worst is read again, which takes its last token as long as the cache has the rest.
@@ -73,7 +76,7 @@ export class Reader implements Disposable {
     known?.clear();
     for (const window of windows) known?.set(window.ids.join(), window);
     const worst = worstOf(windows);
-    const { score, unsafeProbability, mass } = worst;
+    const { score, unsafeProbability, mass, forced, labels } = worst;
     const { named } = mode === 'joint' && !alone ? await this.#assess(worst, task, true) : worst;
     const ofSpelling = (spelling: number) => windows.filter((window) => window.spelling === spelling);
     const count = ofSpelling(worst.spelling).length;
@@ -81,6 +84,8 @@ export class Reader implements Disposable {
       score,
       unsafeProbability,
       mass,
+      ...(forced === undefined ? {} : { forced }),
+      ...(labels ? { labels } : {}),
       // The list is written after 'unsafe'; a category alone has a verdict of its own.
       byCode: single ?? (named && new Map(Array.from(named, ([code, probability]) => [code, score * probability]))),
       windows: count,
@@ -98,42 +103,43 @@ export class Reader implements Disposable {
 
   /** Lets the model write its verdict and reads it strictly; of a long conversation, about its last window. */
   async write(task: Task): Promise<Verdict> {
-    const { policy, signal, spellings } = task;
-    const headroom = this.#verdictRoom(policy);
-    const { ids } = this.#prompts({ ...task, turns: spellings[0]! }).at(-1)!;
+    const { signal, spellings } = task;
+    const { ids, end } = this.#prompts(task, spellings[0]!).at(-1)!;
+    const headroom = this.#room(task, end);
     using prompt = await this.#prefixes.logits(ids, { headroom, signal });
-    using session = new Session(this.#llama, prompt.context.fork(), prompt.row);
+    using session = new Session(this.#llama, prompt.context.fork(), prompt.rows[0]!);
     const written = await session.generate({ maxTokens: headroom, ...(signal ? { signal } : {}) });
-    return parseVerdict(this.#tokenizer.decode(written), policy);
+    return this.#format.answer.parse(this.#tokenizer.decode(written), task);
   }
 
   [Symbol.dispose](): void {
     this.#prefixes[Symbol.dispose]();
   }
 
-  #prompts(shown: Parameters<typeof promptsWithin>[2]): Prompt[] {
-    const limit = Math.min(this.#llama.contextLength, this.#llama.cacheTokens) - this.#verdictRoom(shown.policy);
-    return promptsWithin(limit, this.#tokenizer, shown);
+  #prompts(task: Task, turns: readonly HarmlessTurn[]): Prompt[] {
+    const frame = this.#format.frame(task.policy, task.role);
+    const room = this.#room(task, frame.after.User);
+    const limit = Math.min(this.#llama.contextLength, this.#llama.cacheTokens) - room;
+    return promptsWithin(limit, this.#tokenizer, frame, turns);
   }
 
-  /** Reads a prompt and scores the verdict token, and on request the list of categories after it. */
+  /** Reads a prompt and scores the verdict, and on request the list of categories after it. */
   async #assess(
     prompt: Prompt & Pick<Window, 'spelling'>,
-    { policy, signal }: Task,
+    task: Task,
     joint: boolean,
     known?: KnownWindows,
   ): Promise<Window> {
-    const { ids, turns, spelling } = prompt;
+    const { ids } = prompt;
     const before = joint ? undefined : known?.get(ids.join());
-    if (before) return { ...before, turns, spelling, cached: ids.length };
-    const room = this.#verdictRoom(policy);
-    const options = { headroom: joint ? room : 0, signal };
-    using read = await this.#prefixes.logProbabilities(ids, [this.#safe, this.#unsafe], options);
-    const [logSafe, logUnsafe] = read.row as unknown as [number, number];
-    const named = joint
-      ? await jointProbabilities(this.#llama, this.#tokenizer, policy, read.context, { room, signal })
-      : undefined;
-    return { ...scoreOf(logSafe, logUnsafe), ids, turns, spelling, cached: read.cached, named };
+    if (before) return { ...before, ...prompt, cached: ids.length };
+    const { signal } = task;
+    const room = this.#room(task, prompt.end);
+    const tokens = this.#answerTokens(task, prompt.end);
+    using answer = await readAnswer(this.#llama, this.#prefixes, ids, tokens, { headroom: joint ? room : 0, signal });
+    const list = joint ? this.#list(task, prompt.end) : undefined;
+    const named = list && (await jointProbabilities(this.#llama, list, answer.context, { room, signal }));
+    return { ...scoreOf(answer), ...prompt, cached: answer.cached, named };
   }
 
   /** A policy of each category alone (the paper's 1-vs-all evaluation): the worst window's score by code. */
@@ -147,11 +153,26 @@ export class Reader implements Disposable {
     return new Map(scores);
   }
 
+  #answerTokens({ role }: Task, end: string): AnswerTokens {
+    const key = `${role} ${end}`;
+    const tokens = this.#answers.get(key) ?? answerTokens(this.#tokenizer, this.#format.answer, role, end);
+    this.#answers.set(key, tokens);
+    return tokens;
+  }
+
+  #list(task: Task, end: string): WrittenList | undefined {
+    const { answer } = this.#format;
+    return hasList(answer) ? new WrittenList(answer, this.#answerTokens(task, end), task.policy) : undefined;
+  }
+
   /** Tokens kept free behind a prompt. */
-  #verdictRoom(policy: Policy): number {
-    return Math.max(verdictTokens, writtenTokens(this.#tokenizer, policy));
+  #room(task: Task, end: string): number {
+    return Math.max(verdictTokens, this.#list(task, end)?.mostTokens ?? 0);
   }
 }
+
+const hasList = (answer: AnswerGrammar): answer is AnswerGrammar & Required<Pick<AnswerGrammar, 'list'>> =>
+  answer.list !== undefined;
 
 const worstOf = (windows: readonly Window[]): Window => windows.reduce((a, b) => (b.score > a.score ? b : a));
 
@@ -163,13 +184,4 @@ function excerptOf(pieces: readonly Piece<HarmlessTurn>[]): Excerpt {
     from: { messageIndex: first.messageIndex, offset: spanOf(first)[0] },
     to: { messageIndex: last.messageIndex, offset: spanOf(last)[1] },
   };
-}
-
-function verdictToken(tokenizer: Tokenizer, piece: string): number {
-  const id = tokenizer.idOf(piece);
-  if (id !== undefined) return id;
-  throw new TokenizerError(
-    'tokenizer-mismatch',
-    `The tokenizer has no single token '${piece}', which verdicts are read from.`,
-  );
 }

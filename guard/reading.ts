@@ -30,6 +30,8 @@ export function averageOf(
     score,
     unsafeProbability: over((reading) => reading.unsafeProbability).mean,
     mass: over((reading) => reading.mass).mean,
+    ...(first.forced === undefined ? {} : { forced: over((reading) => reading.forced!).mean }),
+    ...(first.labels ? { labels: meanOf(readings.map(({ labels }) => labels!)) } : {}),
     byCode: scored.length > 0 ? new Map(byCode.map(({ code, mean }) => [code, mean])) : undefined,
     windows: first.windows,
     worstWindow: first.worstWindow,
@@ -45,3 +47,6 @@ export function averageOf(
     },
   };
 }
+
+const meanOf = (all: readonly Readonly<Record<string, number>>[]): Record<string, number> =>
+  Object.fromEntries(Object.keys(all[0]!).map((name) => [name, spreadOf(all.map((each) => each[name]!)).mean]));

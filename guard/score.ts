@@ -1,3 +1,5 @@
+import { type Answer, logSum } from './answer.ts';
+import type { Label } from './formats/index.ts';
 import type { MessageSuspicion } from './hostile/index.ts';
 import type { Role } from './messages.ts';
 import type { OrderSpread } from './orders.ts';
@@ -11,17 +13,32 @@ export interface Score {
   readonly unsafeProbability: number;
   /** safe + unsafe over the whole vocabulary: near 1 where the model answered the question at all. */
   readonly mass: number;
+  /**
+   * The probability that the model would have written what was put into its mouth before the verdict; low where the
+   * prompt is not in the format that it was trained on. Absent where nothing was.
+   */
+  readonly forced?: number;
+  /** The probability of each verdict, where there are more than two. */
+  readonly labels?: Readonly<Record<string, number>>;
 }
 
-/** Scores from the log-probabilities of the two verdict tokens under the softmax over the whole vocabulary. */
-export function scoreOf(logSafe: number, logUnsafe: number): Score {
+/** Scores from the log-probabilities of the verdicts under the softmax over the whole vocabulary. */
+export function scoreOf({ forced, labels }: Answer): Score {
+  const of = (means: Label['means']) => logSum(labels.filter(({ label }) => label.means === means).map(logOf));
+  const [logSafe, logUnsafe] = [of('safe'), of('unsafe')];
   const unsafeProbability = Math.exp(logUnsafe);
   return {
     score: 1 / (1 + Math.exp(logSafe - logUnsafe)),
     unsafeProbability,
     mass: Math.exp(logSafe) + unsafeProbability,
+    ...(forced === undefined ? {} : { forced }),
+    ...(labels.length > 2
+      ? { labels: Object.fromEntries(labels.map((each) => [each.label.name, Math.exp(logOf(each))])) }
+      : {}),
   };
 }
+
+const logOf = ({ logProbability }: Answer['labels'][number]): number => logProbability;
 
 export interface CategoryScore {
   readonly code: string;

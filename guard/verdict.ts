@@ -14,8 +14,8 @@ export type IndeterminateReason =
 /** What the model wrote, understood or not. A completion that is not understood is never taken for `safe`. */
 export type Verdict =
   | { readonly verdict: 'safe' }
-  /** The codes in the order in which the model wrote them. */
-  | { readonly verdict: 'unsafe'; readonly categories: readonly string[] }
+  /** The codes in the order in which the model wrote them, and which of several unsafe verdicts it was. */
+  | { readonly verdict: 'unsafe'; readonly categories: readonly string[]; readonly label?: string }
   | { readonly verdict: 'indeterminate'; readonly text: string; readonly reason: IndeterminateReason };
 
 /**
@@ -23,10 +23,11 @@ export type Verdict =
  * One leading space is allowed, since the first piece is `▁safe` or `▁unsafe`; nothing else is.
  *
  * @param text the completion without the end-of-sequence token
+ * @param lead what may stand before the verdict
  */
-export function parseVerdict(text: string, policy: Pick<Policy, 'categories'>): Verdict {
+export function parseVerdict(text: string, policy: Pick<Policy, 'categories'>, lead = /^ /): Verdict {
   const indeterminate = (reason: IndeterminateReason): Verdict => ({ verdict: 'indeterminate', text, reason });
-  const completion = text.startsWith(' ') ? text.slice(1) : text;
+  const completion = text.replace(lead, '');
   if (completion === 'safe') return { verdict: 'safe' };
   if (completion === 'unsafe' || completion === 'unsafe\n') return indeterminate('no-categories');
   if (!completion.startsWith('unsafe\n')) return indeterminate('not-a-verdict');

@@ -1,13 +1,12 @@
 import { OptionError } from './errors.ts';
-import { renderTurns } from './instruction.ts';
 import type { Turn } from './messages.ts';
 
 /** A turn of which a window may show a part only: `text`, which begins at `offset` of the whole turn's. */
 export type Piece<T extends Turn = Turn> = T & { readonly offset: number };
 
 export interface WindowOptions {
-  /** Tokens of a text, without BOS. */
-  countTokens(text: string): number;
+  /** Tokens of turns as they are shown, without BOS. */
+  countTokens(turns: readonly Turn[]): number;
   /** Tokens that the rendered turns of one window may take. */
   readonly budget: number;
   /** The share of the budget that a window repeats of the one before it: from 0 to 0.5, 0.25 unless told. */
@@ -50,8 +49,7 @@ export function splitIntoWindows<T extends Turn>(turns: readonly T[], options: W
   }
   if (turns.length === 0) return [[]];
   const track = new Track(turns);
-  const tokens = (from: number, to: number) =>
-    countTokens(renderTurns(track.slice(track.alignDown(from), track.alignDown(to))));
+  const tokens = (from: number, to: number) => countTokens(track.slice(track.alignDown(from), track.alignDown(to)));
   if (tokens(0, track.length) <= budget) return [track.slice(0, track.length)];
 
   const windows: Piece<T>[][] = [];

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { buildInstruction } from '../guard/formats/index.ts';
 import { makeHarmless } from '../guard/hostile/index.ts';
-import { buildInstruction } from '../guard/instruction.ts';
 import type { Role, Turn } from '../guard/messages.ts';
 import { embeddedModel } from '../guard/node/load.ts';
 import { defaultPolicy } from '../guard/policies/default.ts';

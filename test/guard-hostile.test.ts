@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { buildInstruction } from '../guard/formats/index.ts';
 import { isRewritten, makeHarmless, neutralise } from '../guard/hostile/index.ts';
 import { normalise } from '../guard/hostile/normalise.ts';
-import { buildInstruction } from '../guard/instruction.ts';
 import type { Turn } from '../guard/messages.ts';
 import { defaultPolicy } from '../guard/policies/default.ts';
 import { reference } from './support/tiny-guard.ts';

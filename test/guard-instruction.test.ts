@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { buildInstruction, renderTurns } from '../guard/instruction.ts';
+import { buildInstruction } from '../guard/formats/index.ts';
 import type { Turn } from '../guard/messages.ts';
 import { embeddedModel } from '../guard/node/load.ts';
 import { defaultPolicy } from '../guard/policies/default.ts';
@@ -21,7 +21,10 @@ describe('buildInstruction', () => {
     });
     expect(instruction.text).toBe(prompt);
     expect(instruction.prefix + instruction.conversation + instruction.suffix).toBe(prompt);
-    expect(instruction.conversation).toBe(renderTurns(turnsOf(turns)));
+    expect(instruction.parts.map(({ text }) => text).join('')).toBe(prompt);
+    expect(instruction.parts.filter((part) => part.of === 'message').map(({ text }) => text)).toEqual(
+      turns.map(({ text }) => text),
+    );
   });
 
   it('has a prefix and a suffix that do not depend on the conversation', () => {

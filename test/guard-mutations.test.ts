@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { parseConversation, parseJsonLine } from '../guard/conversation.ts';
 import { ConversationError, PolicyError } from '../guard/errors.ts';
-import { buildInstruction } from '../guard/instruction.ts';
+import { buildInstruction } from '../guard/formats/index.ts';
 import { defaultPolicy } from '../guard/policies/default.ts';
 import { parsePolicy } from '../guard/policy.ts';
 

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { OptionError } from '../guard/errors.ts';
+import { llamaGuard1 } from '../guard/formats/index.ts';
 import { renderTurns } from '../guard/instruction.ts';
 import type { Turn } from '../guard/messages.ts';
 import { embeddedModel } from '../guard/node/load.ts';
@@ -10,12 +11,15 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
 const turn = (speaker: Turn['speaker'], text: string, messageIndex = 0): Turn => ({ speaker, text, messageIndex });
 
+const frame = llamaGuard1.frame(llamaGuard1.policy, 'user');
+
 /** Words, marks and spaces are a token each; what is neither ASCII nor a letter takes four, as byte tokens do. */
-const countTokens = (text: string) =>
+const count = (text: string) =>
   Array.from(text.matchAll(/\p{L}+|[ -~\n]|./gsu), ([part]) => (/^[^\p{L} -~\n]/u.test(part) ? 4 : 1)).reduce(
     (sum, tokens) => sum + tokens,
     0,
   );
+const countTokens = (turns: readonly Turn[]) => count(renderTurns(frame, turns));
 
 function assertCovers(turns: readonly Turn[], windows: readonly (readonly Piece[])[]): void {
   let shown = 0;
@@ -62,7 +66,7 @@ const conversation = fc
 describe('splitIntoWindows', () => {
   it('leaves a conversation alone that fits', () => {
     const turns = [turn('User', 'Hello there.'), turn('Agent', '', 1)];
-    const budget = Math.max(smallestBudget, countTokens(renderTurns(turns)));
+    const budget = Math.max(smallestBudget, countTokens(turns));
     const whole = turns.map((each) => ({ ...each, offset: 0 }));
     expect(splitIntoWindows(turns, { countTokens, budget })).toEqual([whole]);
     expect(splitIntoWindows([], { countTokens, budget })).toEqual([[]]);
@@ -76,9 +80,8 @@ describe('splitIntoWindows', () => {
         fc.constantFrom(0, 0.1, 0.25, 0.5),
         (turns, budget, overlap) => {
           const windows = splitIntoWindows(turns, { countTokens, budget, overlap });
-          for (const window of windows) expect(countTokens(renderTurns(window))).toBeLessThanOrEqual(budget);
-          if (countTokens(renderTurns(turns)) <= budget)
-            expect(windows).toEqual([turns.map((each) => ({ ...each, offset: 0 }))]);
+          for (const window of windows) expect(countTokens(window)).toBeLessThanOrEqual(budget);
+          if (countTokens(turns) <= budget) expect(windows).toEqual([turns.map((each) => ({ ...each, offset: 0 }))]);
           else expect(windows.length).toBeGreaterThan(1);
           assertCovers(turns, windows);
         },
@@ -96,7 +99,7 @@ describe('splitIntoWindows', () => {
           const turns = texts.map((text, index) => turn('User', text, index));
           const windows = splitIntoWindows(turns, { countTokens, budget, overlap: 0 });
           for (const window of windows) {
-            expect(countTokens(renderTurns(window))).toBeLessThanOrEqual(budget);
+            expect(countTokens(window)).toBeLessThanOrEqual(budget);
             for (const { text } of window) expect(text.isWellFormed()).toBe(true);
           }
           const pieces = texts.map(() => '');
@@ -141,7 +144,7 @@ describe('splitIntoWindows', () => {
       for (const [place, [start]] of spans.entries()) {
         if (place === 0) continue;
         const [before, length] = spans[place - 1]!;
-        const repeated = countTokens(text.slice(start, before + length)) / 500;
+        const repeated = count(text.slice(start, before + length)) / 500;
         expect(repeated).toBeGreaterThanOrEqual(overlap * 0.4);
         expect(repeated).toBeLessThanOrEqual(overlap);
       }
@@ -175,7 +178,7 @@ describe('splitIntoWindows', () => {
       splitIntoWindows([turn('User', 'x')], { countTokens, budget, overlap });
     for (const budget of [0, smallestBudget - 1, Number.NaN]) expect(() => split(budget)).toThrow(OptionError);
     for (const overlap of [-0.1, 0.6, Number.NaN]) expect(() => split(100, overlap)).toThrow(OptionError);
-    const greedy = (text: string) => 20 * text.length;
+    const greedy = (turns: readonly Turn[]) => 20 * renderTurns(frame, turns).length;
     expect(() => splitIntoWindows([turn('User', 'xyz')], { countTokens: greedy, budget: 100 })).toThrow(
       /one character/,
     );
@@ -198,14 +201,14 @@ describe('splitIntoWindows', () => {
     ])('reads a quarter of a megabyte of %s, each token some ten times', (_, unit) => {
       const turns = [turn('User', unit.repeat(2 ** 18 / unit.length)), turn('Agent', 'Yes.', 1)];
       let counted = 0;
-      const count = (text: string) => {
-        const tokens = tokenizer.count(text);
+      const counting = (shown: readonly Turn[]) => {
+        const tokens = tokenizer.count(renderTurns(frame, shown));
         counted += tokens;
         return tokens;
       };
-      const windows = splitIntoWindows(turns, { countTokens: count, budget: 1500 });
-      for (const window of windows) expect(tokenizer.count(renderTurns(window))).toBeLessThanOrEqual(1500);
-      const total = tokenizer.count(renderTurns(turns));
+      const windows = splitIntoWindows(turns, { countTokens: counting, budget: 1500 });
+      for (const window of windows) expect(tokenizer.count(renderTurns(frame, window))).toBeLessThanOrEqual(1500);
+      const total = tokenizer.count(renderTurns(frame, turns));
       expect(counted).toBeLessThan(12 * total + 20_000);
       expect(windows.length).toBeLessThan((2 * total) / 1500 + 2);
     });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
-import { DeviceError, type Llama, PrefixCache, type Reading, Session } from '../engine/index.ts';
+import { DeviceError, type Llama, PrefixCache, type PromptReading, Session } from '../engine/index.ts';
 import { smallConfig } from './support/model-files.ts';
 import { loadRandomModel } from './support/random-model.ts';
 import { largestDifference } from './support/tiny-guard.ts';
@@ -44,7 +44,7 @@ describe('the cache of prompts', () => {
           );
           expect(reading.cached).toBe(known);
           expect(reading.context.length).toBe(ids.length);
-          expect(largestDifference(reading.row, expected[i]!)).toBeLessThan(1e-4);
+          expect(largestDifference(reading.rows[0]!, expected[i]!)).toBeLessThan(1e-4);
         }
         prefixes[Symbol.dispose]();
         expect(llama.freeCacheTokens).toBe(400);
@@ -62,7 +62,7 @@ describe('the cache of prompts', () => {
         for (const ids of list) expected.push(await alone(llama, ids));
         const branch = async (ids: readonly number[], i: number) => {
           using reading = await prefixes.logits(ids, { headroom: 4 });
-          expect(largestDifference(reading.row, expected[i]!)).toBeLessThan(1e-4);
+          expect(largestDifference(reading.rows[0]!, expected[i]!)).toBeLessThan(1e-4);
           using fork = reading.context.fork();
           await llama.prefill([{ context: fork, ids: [1, 2, 0, 1] }]);
         };
@@ -128,7 +128,7 @@ describe('the cache of prompts', () => {
     const abort = new AbortController();
     const done: number[] = [];
     const ask = async (seed: number, signal?: AbortSignal) => {
-      using _reading: Reading = await prefixes.logits(policy(40, seed), { headroom: 20, signal });
+      using _reading: PromptReading = await prefixes.logits(policy(40, seed), { headroom: 20, signal });
       done.push(seed);
     };
     const all = [ask(1), ask(2), ask(3, abort.signal), ask(4)];

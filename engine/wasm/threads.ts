@@ -95,7 +95,9 @@ receive((message) => {
   if (message.programs) run(message);
 });
 
-function run({ programs, scratch, scratchBytes }) {
+function run({ programs, scratch, scratchBytes, bytes }) {
+  // An engine may forget to tell a thread that is being started of growth: growing by nothing makes it look.
+  if (own.memory.buffer.byteLength < bytes) own.memory.grow(0);
   const words = new Int32Array(own.memory.buffer);
   const ownScratch = scratch + own.thread * scratchBytes;
   let last = true;
@@ -160,7 +162,7 @@ export class ThreadPool implements Executor {
       this.#running = { resolve, reject };
       for (const thread of this.#pool) {
         thread.hold(true);
-        thread.post({ programs, scratch, scratchBytes });
+        thread.post({ programs, scratch, scratchBytes, bytes: words.byteLength });
       }
     });
   }

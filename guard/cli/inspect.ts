@@ -6,23 +6,17 @@ import { openDevice } from '../../engine/node/open-device.ts';
 import { weightDTypes } from '../../kernels/contract.ts';
 import { assertFits } from '../../tokenizer/index.ts';
 import { loadTokenizer } from '../../tokenizer/load.node.ts';
+import { folderFormat } from '../node/folder-format.ts';
 import { embeddedModel, folderPolicy, resolveCacheTokens, resolveDType } from '../node/load.ts';
 import { addSharedFlags, policyOf, type SharedFlags, showFlags } from './options.ts';
 
+const shownFlags = [
+  ...(['model', 'promptFormat', 'policy', 'include', 'exclude'] as const),
+  ...(['device', 'dtype', 'cacheMemory', 'threads', 'json'] as const),
+];
+
 export function inspectCommand(): Command {
-  const command = addSharedFlags(new Command('inspect'));
-  return showFlags(
-    command,
-    'model',
-    'policy',
-    'include',
-    'exclude',
-    'device',
-    'dtype',
-    'cacheMemory',
-    'threads',
-    'json',
-  )
+  return showFlags(addSharedFlags(new Command('inspect')), ...shownFlags)
     .description('show what a model folder holds, what it needs, and whether it fits this device')
     .argument('[dir]', 'model folder (default: --model, else the embedded one)')
     .action((dir: string | undefined, flags: SharedFlags) => inspect(dir ?? flags.model ?? embeddedModel, flags));
@@ -32,7 +26,8 @@ async function inspect(folder: string, flags: SharedFlags): Promise<void> {
   await using model = await openModelFolder(folder);
   using tokenizer = await loadTokenizer(folder);
   assertFits(tokenizer, model.config.vocabularySize);
-  const policy = (await policyOf(flags))(await folderPolicy(model));
+  const format = await folderFormat(model, flags.promptFormat);
+  const policy = (await policyOf(flags))(await folderPolicy(model, format));
   const { threads } = flags;
   const { backend, decision } = await openDevice(flags.device, threads === undefined ? {} : { threads });
   await using _ = backend;
@@ -47,6 +42,7 @@ async function inspect(folder: string, flags: SharedFlags): Promise<void> {
     stored: model.storedDTypes,
     bytes: model.source.totalBytes,
     vocabulary: tokenizer.vocabularySize,
+    format: format.name,
     categories: policy.categories.map(({ code, name }) => ({ code, name })),
     needs,
     dtype,
@@ -71,6 +67,7 @@ async function inspect(folder: string, flags: SharedFlags): Promise<void> {
     ],
     ['context', `${config.maxPositionEmbeddings} tokens`],
     ['vocabulary', `${config.vocabularySize} (tokenizer: ${report.vocabulary})`],
+    ['format', report.format],
     ['categories', report.categories.map(({ code, name }) => `${code} ${name}`).join(', ')],
     ...Object.entries(needs).map(([d, n]) => [
       `memory, ${d}`,

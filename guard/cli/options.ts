@@ -4,6 +4,7 @@ import { mostThreads } from '../../engine/wasm/open.ts';
 import { weightDTypes } from '../../kernels/contract.ts';
 import { LlamaGuardError } from '../../kernels/errors.ts';
 import { CalibrationError, ConversationError, EvaluationError, OptionError, PolicyError } from '../errors.ts';
+import { promptFormats } from '../formats/index.ts';
 import { Guard } from '../guard.ts';
 import { policyNamed, readCalibration } from '../node/load.ts';
 import type { CategoryMode, CheckOptions, LoadOptions } from '../options.ts';
@@ -16,6 +17,7 @@ export const exitCodes = { done: 0, unsafe: 1, badInput: 2, failure: 3 } as cons
 
 export interface SharedFlags {
   readonly model?: string;
+  readonly promptFormat?: string;
   readonly policy?: string;
   readonly include?: readonly string[];
   readonly exclude?: readonly string[];
@@ -53,6 +55,12 @@ export function showFlags(command: Command, ...shown: readonly (keyof SharedFlag
 export function addGuardFlags(command: Command): Command {
   return command
     .option('--model <dir>', 'model folder (default: the embedded demonstration model)')
+    .addOption(
+      new Option(
+        '--prompt-format <name>',
+        "how the model is asked and answers (default: by the model folder's chat template)",
+      ).choices(promptFormats.map(({ name }) => name)),
+    )
     .option(
       '--policy <name|file>',
       `a policy file, or one of ${Object.keys(builtInPolicies).join(', ')} (default: the model folder's own, else default)`,
@@ -151,10 +159,11 @@ export async function loadFromFlags(flags: Omit<SharedFlags, 'threshold'>, signa
   const calibration = flags.calibration === undefined ? {} : { calibration: await readCalibration(flags.calibration) };
   const bar = progressBar('Loading the model');
   try {
-    const { device, dtype, cacheMemory, threads, tune } = flags;
+    const { device, dtype, promptFormat, cacheMemory, threads, tune } = flags;
     return await Guard.load(flags.model, {
       device,
       dtype,
+      ...(promptFormat === undefined ? {} : { promptFormat }),
       ...(cacheMemory === undefined ? {} : { cacheMemory }),
       ...(threads === undefined ? {} : { threads }),
       ...(tune ? { tuning: 'measure', onTuning: tuningLine } : {}),

@@ -10,11 +10,13 @@ import { assertFits } from '../../tokenizer/index.ts';
 import { loadTokenizer } from '../../tokenizer/load.node.ts';
 import { assertCalibrates, type Calibration, parseCalibration } from '../calibration/calibration.ts';
 import { CalibrationError, OptionError, PolicyError } from '../errors.ts';
+import type { PromptFormat } from '../formats/index.ts';
 import { Guard } from '../guard.ts';
 import { modelHash } from '../identity.ts';
 import type { LoadOptions } from '../options.ts';
-import { builtInPolicies, defaultPolicy } from '../policies/index.ts';
+import { builtInPolicies } from '../policies/index.ts';
 import { type Policy, parsePolicy } from '../policy.ts';
+import { folderFormat } from './folder-format.ts';
 
 /** The demonstration model that comes with this package. */
 export const embeddedModel = fileURLToPath(new URL('../models/tiny-guard', import.meta.url));
@@ -57,14 +59,13 @@ export async function readCalibration(file: string): Promise<Calibration> {
   return parseCalibration(json, file);
 }
 
-/** The policy that a model folder brings along, or the default one. */
-export async function folderPolicy({ folder, files }: Pick<ModelFolder, 'folder' | 'files'>): Promise<Policy> {
+/** The policy that a model folder brings along, or the one that its format asks about. */
+export async function folderPolicy(
+  { folder, files }: Pick<ModelFolder, 'folder' | 'files'>,
+  format: PromptFormat,
+): Promise<Policy> {
   const own = files.some(({ name }) => name === 'policy.json');
-  return own ? readPolicy(join(folder, 'policy.json')) : defaultPolicy;
-}
-
-async function ownPolicy(opened: ModelFolder, change: (own: Policy) => Policy = (own) => own): Promise<Policy> {
-  return change(await folderPolicy(opened));
+  return own ? readPolicy(join(folder, 'policy.json')) : format.policy;
 }
 
 /**
@@ -102,7 +103,9 @@ export async function loadGuard(folder: string = embeddedModel, options: LoadOpt
   const tokenizer = await loadTokenizer(folder);
   try {
     assertFits(tokenizer, opened.config.vocabularySize);
-    const policy = typeof options.policy === 'object' ? options.policy : await ownPolicy(opened, options.policy);
+    const format = await folderFormat(opened, options.promptFormat);
+    const { policy: asked = (own) => own } = options;
+    const policy = typeof asked === 'function' ? asked(await folderPolicy(opened, format)) : asked;
     const dtype = resolveDType(options.dtype, opened);
     const sizes = resolveCacheTokens(options.cacheMemory, opened.config);
     const model = { name: basename(resolve(folder)), hash: await hashOf(opened) };
@@ -115,6 +118,7 @@ export async function loadGuard(folder: string = embeddedModel, options: LoadOpt
     });
     const {
       device: _device,
+      promptFormat: _format,
       policy: _policy,
       calibration: _calibration,
       dtype: _dtype,
@@ -139,6 +143,7 @@ export async function loadGuard(folder: string = embeddedModel, options: LoadOpt
         modelHash: model.hash,
         llama,
         tokenizer,
+        format,
         policy,
         calibration,
         decision,

@@ -80,3 +80,27 @@ export const hazardsPolicy: Policy = {
     },
   ],
 };
+
+/** Their codes in Llama Guard 2, which lists neither defamation nor elections nor code interpreter abuse, and their names where those differ. */
+const inGeneration2: readonly (readonly [code: string, name?: string])[] = [
+  ['S1'],
+  ['S2'],
+  ['S3', 'Sex Crimes'],
+  ['S4', 'Child Exploitation'],
+  ['S6'],
+  ['S7'],
+  ['S8'],
+  ['S9'],
+  ['S10'],
+  ['S11', 'Self-Harm'],
+  ['S12'],
+];
+
+/** The eleven hazard categories of Llama Guard 2. */
+export const hazards2Policy: Policy = {
+  name: 'hazards-2',
+  categories: inGeneration2.map(([code, name], i) => {
+    const category = hazardsPolicy.categories.find((each) => each.code === code)!;
+    return { ...category, code: `S${i + 1}`, name: name ?? category.name };
+  }),
+};

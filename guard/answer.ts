@@ -1,0 +1,136 @@
+import type { Llama, PrefixCache, PromptReading } from '../engine/index.ts';
+import { type Tokenizer, TokenizerError } from '../tokenizer/index.ts';
+import type { AnswerGrammar, Label } from './formats/index.ts';
+import type { Role } from './messages.ts';
+
+/** The tokens of the ways from one end of a prompt to a verdict. */
+export interface AnswerTokens {
+  readonly steps: readonly (
+    | { readonly force: readonly number[] }
+    | { readonly choose: readonly (readonly number[])[] }
+  )[];
+  readonly labels: readonly { readonly label: Label; readonly firstIds: readonly number[] }[];
+  /** All whose probabilities are looked at on the way. */
+  readonly picks: readonly number[];
+  /** The ids of a text in the place of the verdict. */
+  write(text: string): number[];
+}
+
+/** What was read at the place of the verdict. */
+export interface Answer {
+  /** The probability that the model would have written what was put into its mouth; undefined where nothing was. */
+  readonly forced: number | undefined;
+  /** The probability of each label, all spellings together, in the grammar's order. */
+  readonly labels: readonly { readonly label: Label; readonly logProbability: number }[];
+}
+
+/**
+ * @param promptEnd the text that the prompt ends in, from its last special token on
+ * @throws TokenizerError `tokenizer-mismatch` where labels cannot be told apart by their first token
+ */
+export function answerTokens(
+  tokenizer: Tokenizer,
+  grammar: AnswerGrammar,
+  role: Role,
+  promptEnd: string,
+): AnswerTokens {
+  let before = promptEnd;
+  const steps = grammar.path(role).map((step) => {
+    const texts = 'force' in step ? [step.force] : step.choose;
+    const ids = texts.map((text) => continuation(tokenizer, before, text));
+    before = texts[0]!;
+    return 'force' in step ? { force: ids[0]! } : { choose: ids };
+  });
+  const write = (text: string) => continuation(tokenizer, before, text);
+  const labels = grammar.labels.map((label) => ({
+    label,
+    firstIds: [...new Set(label.spellings.map((spelling) => write(spelling)[0]!))],
+  }));
+  const firstIds = labels.flatMap((label) => label.firstIds);
+  if (new Set(firstIds).size < firstIds.length) {
+    throw new TokenizerError(
+      'tokenizer-mismatch',
+      `The tokenizer begins ${grammar.labels.map(({ spellings }) => `'${spellings[0]}'`).join(' and ')} with the same ` +
+        'token, which verdicts are read from: this tokenizer is not of a guard in this prompt format.',
+    );
+  }
+  const onTheWay = steps.flatMap((step) => ('force' in step ? step.force : step.choose.map(([first]) => first!)));
+  return { steps, labels, picks: [...new Set([...onTheWay, ...firstIds])], write };
+}
+
+/** Reads prompts up to their verdicts. */
+export async function readAnswer(
+  llama: Llama,
+  prefixes: PrefixCache,
+  prompt: readonly number[],
+  { steps, labels, picks }: AnswerTokens,
+  options: { readonly headroom: number; readonly signal: AbortSignal | undefined },
+): Promise<Answer & Pick<PromptReading, 'context' | 'cached'> & Disposable> {
+  const at = new Map(picks.map((id, i) => [id, i]));
+  const logOf = (row: Float32Array, id: number) => row[at.get(id)!]!;
+  const [first, ...rest] = steps;
+  const forcedFirst = first && 'force' in first ? first.force : [];
+  const onward = first && 'force' in first ? rest : steps;
+  const onwardTokens = onward.reduce(
+    (sum, step) => sum + ('force' in step ? step.force.length : Math.max(...step.choose.map(({ length }) => length))),
+    0,
+  );
+  const reading = await prefixes.logProbabilities([...prompt, ...forcedFirst], picks, {
+    ...options,
+    headroom: options.headroom + onwardTokens,
+    rows: forcedFirst.length + 1,
+  });
+  try {
+    let forced = forcedFirst.reduce((sum, id, i) => sum + logOf(reading.rows[i]!, id), 0);
+    let last = reading.rows.at(-1)!;
+    let chosen: readonly number[] = [];
+    for (const step of onward) {
+      if ('choose' in step) {
+        chosen = step.choose.reduce((a, b) => (logOf(last, b[0]!) > logOf(last, a[0]!) ? b : a));
+        continue;
+      }
+      options.signal?.throwIfAborted();
+      const ids = [...chosen, ...step.force];
+      // What follows the choice, and so on to what follows the last token.
+      const wanted = [...ids.keys()].slice(chosen.length - 1);
+      const [rows] = await llama.logProbabilities([{ context: reading.context, ids, wanted }], picks);
+      forced += step.force.reduce((sum, id, i) => sum + logOf(rows![i]!, id), 0);
+      last = rows!.at(-1)!;
+    }
+    return {
+      forced: steps.length > 0 ? Math.exp(forced) : undefined,
+      labels: labels.map(({ label, firstIds }) => ({
+        label,
+        logProbability: logSum(firstIds.map((id) => logOf(last, id))),
+      })),
+      context: reading.context,
+      cached: reading.cached,
+      [Symbol.dispose]: () => reading[Symbol.dispose](),
+    };
+  } catch (error) {
+    reading[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** log(sum(exp(x))); of one number the number itself. */
+export function logSum(logs: readonly number[]): number {
+  if (logs.length === 1) return logs[0]!;
+  const largest = Math.max(...logs);
+  return largest + Math.log(logs.reduce((sum, log) => sum + Math.exp(log - largest), 0));
+}
+
+/**
+ * The ids of a text that follows another.
+ * @throws TokenizerError `tokenizer-mismatch` where the two are not told apart
+ */
+function continuation(tokenizer: Tokenizer, before: string, text: string): number[] {
+  const known = tokenizer.encode(before);
+  const ids = tokenizer.encode(before + text);
+  if (ids.length > known.length && known.every((id, i) => id === ids[i])) return ids.slice(known.length);
+  throw new TokenizerError(
+    'tokenizer-mismatch',
+    `The tokenizer does not begin a token where ${JSON.stringify(text)} follows ${JSON.stringify(before)}: this ` +
+      'tokenizer is not of a guard in this prompt format.',
+  );
+}
