@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ModelError, SessionError } from '../engine/errors.ts';
 import { decodeToF16, decodeToF32, floatDTypes } from '../engine/safetensors/convert.ts';
-import { bitsPerElement, parseHeader } from '../engine/safetensors/header.ts';
+import { bitsPerElement, parseHeader, readDataStart } from '../engine/safetensors/header.ts';
 import { type ByteFile, SafetensorsSource } from '../engine/safetensors/source.ts';
 import { ContractError } from '../kernels/errors.ts';
 import { f16ToF32, f32ToF16 } from '../kernels/f16.ts';
@@ -162,6 +162,12 @@ describe('a malformed file', () => {
     }
     const short = bytes.subarray(0, 20);
     expect(() => parseHeader(short, bytes.length, 'x')).toThrow(/only 20 bytes of it were read/);
+  });
+
+  test('is refused for a header beyond the limit of the format, however large the file', () => {
+    const [most, more] = [100_000_000n, 100_000_001n].map((length) => lengthFirst(length).subarray(0, 8));
+    expect(readDataStart(most!, 2 ** 30, 'x')).toBe(100_000_008);
+    expect(() => readDataStart(more!, 2 ** 30, 'x')).toThrow(/100000001 bytes long.*allows 100000000/);
   });
 
   test('escapes control characters of a hostile name in the message', () => {
