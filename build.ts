@@ -1,10 +1,15 @@
-/** `npm run build`: JavaScript and type declarations into dist/, with the files that are read at run time beside them. */
+/**
+ * `npm run build`: JavaScript and type declarations into dist/, or the folder that is named, with the files that are read
+ * at run time beside them.
+ */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, cpSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 
-rmSync('dist', { recursive: true, force: true });
-execFileSync('npx', ['tsc', '-p', 'tsconfig.build.json'], { stdio: 'inherit' });
+const out = process.argv[2] ?? 'dist';
+rmSync(out, { recursive: true, force: true });
+execFileSync('npx', ['tsc', '-p', 'tsconfig.build.json', '--outDir', out], { stdio: 'inherit' });
 for (const folder of ['guard/models', 'guard/policies', 'guard/demo', 'guard/evaluation/maps']) {
-  cpSync(folder, `dist/${folder}`, { recursive: true, filter: (file) => !file.endsWith('.ts') });
+  cpSync(folder, join(out, folder), { recursive: true, filter: (file) => !file.endsWith('.ts') });
 }
-chmodSync('dist/guard/cli/main.js', 0o755);
+chmodSync(join(out, 'guard/cli/main.js'), 0o755);

@@ -4,6 +4,7 @@ import { isQuantised, type QuantisedDType, sectionsOf, storedArray, storedBytes 
 import { quantise, quantisedSections } from '../kernels/quantise.ts';
 import { normals, seededRandom } from '../kernels/random.ts';
 import { randomNormal } from '../kernels/random-normal/index.ts';
+import { distributionOf } from './make-model/weights.ts';
 
 /** Rows that are drawn and quantised on the host, and then repeated: an even number, as `Backend.writeRows` wants. */
 const blockRows = 256;
@@ -11,8 +12,7 @@ const blockRows = 256;
 const mostInFlight = 64 * 2 ** 20;
 
 /**
- * Weights of a model's true shape. Projections have deviation 1 / sqrt(inputs), norms are 1 and biases 0, so that
- * activations stay near 1 through every layer; embeddings have deviation 1.
+ * Weights of a model's true shape, at the scale that random models on disk have too.
  *
  * They are made on the device, but for quantised ones: quantising is the host's, and takes minutes for all of a large
  * model. So a block of rows is drawn and quantised for each width, and repeated down the matrix; what a pass costs does
@@ -31,11 +31,11 @@ export async function makeRandomWeights(
     tensors.set(label, tensor);
     const seed = tensors.size;
     const [rows = 1, columns] = shape;
-    const isVector = columns === undefined;
-    const mean = isVector && !label.endsWith('Bias') ? 1 : 0;
-    const deviation = isVector ? 0 : label === 'embedding' ? 1 : 1 / Math.sqrt(columns);
+    const vector = label.endsWith('Bias') ? 'bias' : 'norm';
+    const role = columns === undefined ? vector : label === 'embedding' ? 'embedding' : 'projection';
+    const { mean, deviation } = distributionOf(role, columns ?? rows);
     if (!isQuantised(held)) {
-      const out = isVector ? tensor.view([1, rows]) : tensor;
+      const out = columns === undefined ? tensor.view([1, rows]) : tensor;
       backend.run(randomNormal, { out }, { seed, mean, deviation });
       continue;
     }

@@ -1,77 +1,29 @@
-import { expectedTensors, type LlamaConfig } from '../engine/config.ts';
+import { expectedTensors, type LlamaConfig, parseLlamaConfig } from '../engine/config.ts';
+import tinyGuard from '../guard/models/tiny-guard/config.json' with { type: 'json' };
+import { lookUp } from './make-model/catalogue.ts';
 
-/** What all shapes have in common unless they say otherwise. */
-const common = { rmsNormEpsilon: 1e-5, bosTokenId: 1, eosTokenIds: [2], tieWordEmbeddings: false } as const;
+/** Models whose shapes have short names, by their names in make-model's catalogue. */
+export const namedModels = {
+  '768': 'llama-768',
+  '1b': 'llama-guard-3-1b',
+  '7b': 'llama-guard-7b',
+  '8b': 'llama-guard-3-8b',
+} as const;
+
+/** How they differ from what is published: RoPE's scaling is left out, which changes no shape and no time. */
+export const unscaledRope = { rope_scaling: null } as const;
+
+const shapeOf = (name: keyof typeof namedModels): LlamaConfig =>
+  parseLlamaConfig({ ...lookUp(namedModels[name]).config, ...unscaledRope }, namedModels[name]);
 
 /** The shapes of real models, by what `--config` calls them. */
 export const shapes = {
-  /** guard/models/tiny-guard */
-  tiny: {
-    ...common,
-    vocabularySize: 4096,
-    hiddenSize: 192,
-    intermediateSize: 512,
-    numHiddenLayers: 6,
-    numAttentionHeads: 6,
-    numKeyValueHeads: 6,
-    headDim: 32,
-    maxPositionEmbeddings: 2048,
-    ropeTheta: 10_000,
-  },
-  /** Of no published model: between tiny-guard and Llama-3.2-1B, for software adapters. */
-  '768': {
-    ...common,
-    vocabularySize: 32_000,
-    hiddenSize: 768,
-    intermediateSize: 2048,
-    numHiddenLayers: 12,
-    numAttentionHeads: 12,
-    numKeyValueHeads: 12,
-    headDim: 64,
-    maxPositionEmbeddings: 2048,
-    ropeTheta: 10_000,
-  },
-  /** meta-llama/Llama-3.2-1B, and Llama-Guard-3-1B */
-  '1b': {
-    ...common,
-    vocabularySize: 128_256,
-    hiddenSize: 2048,
-    intermediateSize: 8192,
-    numHiddenLayers: 16,
-    numAttentionHeads: 32,
-    numKeyValueHeads: 8,
-    headDim: 64,
-    maxPositionEmbeddings: 131_072,
-    ropeTheta: 500_000,
-    tieWordEmbeddings: true,
-  },
-  /** meta-llama/Llama-2-7b-hf, and LlamaGuard-7b */
-  '7b': {
-    ...common,
-    vocabularySize: 32_000,
-    hiddenSize: 4096,
-    intermediateSize: 11_008,
-    numHiddenLayers: 32,
-    numAttentionHeads: 32,
-    numKeyValueHeads: 32,
-    headDim: 128,
-    maxPositionEmbeddings: 4096,
-    ropeTheta: 10_000,
-  },
-  /** meta-llama/Llama-3.1-8B, and Llama-Guard-3-8B */
-  '8b': {
-    ...common,
-    vocabularySize: 128_256,
-    hiddenSize: 4096,
-    intermediateSize: 14_336,
-    numHiddenLayers: 32,
-    numAttentionHeads: 32,
-    numKeyValueHeads: 8,
-    headDim: 128,
-    maxPositionEmbeddings: 131_072,
-    ropeTheta: 500_000,
-  },
-} satisfies Record<string, LlamaConfig>;
+  tiny: parseLlamaConfig(tinyGuard, 'tiny-guard'),
+  '768': shapeOf('768'),
+  '1b': shapeOf('1b'),
+  '7b': shapeOf('7b'),
+  '8b': shapeOf('8b'),
+} as const;
 
 export type ShapeName = keyof typeof shapes;
 

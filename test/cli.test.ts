@@ -1,8 +1,10 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { runCli as run } from './support/cli.ts';
+import { embeddedModel } from '../guard/node/load.ts';
+import { runCli as run, startCli } from './support/cli.ts';
 import { testDevices } from './support/devices.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'guard-cli-'));
@@ -83,6 +85,53 @@ describe('llama-guard', () => {
     const { code, stdout } = await run(['--help']);
     expect(code).toBe(0);
     for (const command of ['check', 'inspect', 'devices']) expect(stdout).toContain(command);
+    const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+    expect(await run(['--version'])).toMatchObject({ code: 0, stdout: `${version}\n` });
+    // Flags that a command has no use for would only hide the others.
+    expect((await run(['devices', '--help'])).stdout).not.toContain('--policy');
+    expect(await run(['devices', '--policy', 'default', ...cpu])).toMatchObject({ code: 0 });
+  });
+
+  it('takes the shared flags', async () => {
+    const policy = file('two.json', {
+      categories: [
+        { code: 'O3', name: 'Criminal Planning' },
+        { code: 'O6', name: 'Suicide and Self-Harm' },
+      ],
+    });
+    const chat = file('chat.json', [
+      { role: 'user', content: suicide },
+      { role: 'assistant', content: 'Please talk to someone whom you trust.' },
+    ]);
+    const flags = ['--policy', policy, '--role', 'user', '--dtype', 'q8', '--threshold', '0.25'];
+    const { code, stdout } = await run([
+      'check',
+      ...['--file', chat, '--model', embeddedModel, '--json', '--categories', 'single', '--threads', '1'],
+      ...flags,
+      ...cpu,
+    ]);
+    expect(code).toBe(0);
+    const answer = JSON.parse(stdout);
+    expect(answer).toMatchObject({ role: 'user', threshold: 0.25, model: 'tiny-guard', device: 'cpu' });
+    expect(answer.categories.map(({ code }: { code: string }) => code)).toEqual(['O3', 'O6']);
+    // A pass for each category and one for all of them.
+    expect(answer.score).not.toBe(answer.categories[1].score);
+    expect(answer.categories[1].violated).toBe(answer.categories[1].score >= 0.25);
+  });
+
+  it('ends, without a word and not as if all were well, when its reader goes away', async () => {
+    const child = startCli(['check', '--json', '--categories', 'none', ...cpu]);
+    const ended = new Promise((resolve) => child.on('close', resolve));
+    let stderr = '';
+    child.stderr!.on('data', (chunk) => {
+      stderr += chunk;
+    });
+    child.stdin!.on('error', () => {});
+    child.stdin!.write('[{"role":"user","content":"Hello"}]\n'.repeat(200));
+    await once(child.stdout!, 'data');
+    child.stdout!.destroy();
+    child.stdin!.end('[{"role":"user","content":"Hello"}]\n'.repeat(200));
+    expect({ code: await ended, stderr }).toEqual({ code: 3, stderr: '' });
   });
 
   it('answers bad input with 2 and a missing model with 3', async () => {

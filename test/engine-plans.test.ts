@@ -14,7 +14,7 @@ const prompt = (count: number) => Array.from({ length: count }, (_, i) => (i * 3
 
 /** Counts what is asked of the devices that it opens. */
 function watchedGpu() {
-  const counts = { encoders: 0, passes: 0, submits: 0, bindGroups: 0, buffers: 0, pipelines: 0 };
+  const counts = { encoders: 0, passes: 0, submits: 0, bindGroups: 0, buffers: 0, destroyed: 0, pipelines: 0 };
   const gpu = create([]);
   const open = gpu.requestAdapter.bind(gpu);
   vi.spyOn(gpu, 'requestAdapter').mockImplementation(async (options) => {
@@ -32,7 +32,23 @@ function watchedGpu() {
         });
       };
       count(device, 'createBindGroup', 'bindGroups');
-      count(device, 'createBuffer', 'buffers');
+      const createBuffer = device.createBuffer.bind(device);
+      Object.defineProperty(device, 'createBuffer', {
+        value: (descriptor: GPUBufferDescriptor) => {
+          counts.buffers++;
+          const buffer = createBuffer(descriptor);
+          const destroy = buffer.destroy.bind(buffer);
+          const alive = { destroyed: false };
+          Object.defineProperty(buffer, 'destroy', {
+            value: () => {
+              if (!alive.destroyed) counts.destroyed++;
+              alive.destroyed = true;
+              destroy();
+            },
+          });
+          return buffer;
+        },
+      });
       count(device, 'createComputePipeline', 'pipelines');
       count(device.queue, 'submit', 'submits');
       const createEncoder = device.createCommandEncoder.bind(device);
@@ -67,7 +83,18 @@ it.skipIf(!testDevices.includes('webgpu'))('a forward pass is one encoder, one p
   const done = Object.fromEntries(
     Object.entries(counts).map(([name, n]) => [name, n - before[name as keyof typeof counts]]),
   );
-  expect(done).toEqual({ encoders: 2, passes: 2, submits: 2, bindGroups: 0, buffers: 0, pipelines: 0 });
+  expect(done).toEqual({ encoders: 2, passes: 2, submits: 2, bindGroups: 0, buffers: 0, destroyed: 0, pipelines: 0 });
+});
+
+it.skipIf(!testDevices.includes('webgpu'))('disposal destroys every buffer that was made', async () => {
+  const { gpu, counts } = watchedGpu();
+  const { llama } = await loadRandomModel(config, 'webgpu', { gpu });
+  using session = new Session(llama);
+  await session.prefill(prompt(20));
+  await session.generate({ maxTokens: 3 });
+  expect(counts.destroyed).toBeLessThan(counts.buffers);
+  await llama[Symbol.asyncDispose]();
+  expect(counts.destroyed).toBe(counts.buffers);
 });
 
 it.each(testDevices)(

@@ -14,7 +14,7 @@ const scaleOf = (row: ArrayLike<number>) => Math.max(...Array.from(row, Math.abs
 
 const sizes = fc
   .record({
-    headDim: fc.constantFrom(16, 18, 32, 80, 128),
+    headDim: fc.constantFrom<number>(16, 18, 32, 80, 128),
     numKeyValueHeads: fc.integer({ min: 1, max: 3 }),
     group: fc.integer({ min: 1, max: 3 }),
     numHiddenLayers: fc.integer({ min: 1, max: 3 }),
@@ -22,10 +22,27 @@ const sizes = fc
     intermediateSize: fc.integer({ min: 1, max: 90 }),
     vocabularySize: fc.integer({ min: 3, max: 200 }),
     tieWordEmbeddings: fc.boolean(),
+    // One that would be missed, too: activations are about 1.
+    rmsNormEpsilon: fc.constantFrom<number>(1e-5, 0.2),
     tokens: fc.integer({ min: 1, max: 40 }),
     seed: fc.integer({ min: 0, max: 1000 }),
   })
   .map(({ group, ...rest }) => ({ ...rest, numAttentionHeads: group * rest.numKeyValueHeads }));
+type Sizes = typeof sizes extends fc.Arbitrary<infer T> ? T : never;
+
+/** What must not be left to chance: the ends of the head sizes, one layer, one head for all, a head for each. */
+const corners: Sizes[] = [
+  { headDim: 16, numKeyValueHeads: 2, numAttentionHeads: 6, numHiddenLayers: 1, hiddenSize: 37, tokens: 19 },
+  { headDim: 128, numKeyValueHeads: 1, numAttentionHeads: 3, numHiddenLayers: 2, hiddenSize: 64, tokens: 33 },
+  { headDim: 64, numKeyValueHeads: 3, numAttentionHeads: 3, numHiddenLayers: 1, hiddenSize: 1, tokens: 1 },
+].map((own, seed) => ({
+  intermediateSize: 51,
+  vocabularySize: 101,
+  tieWordEmbeddings: false,
+  rmsNormEpsilon: 0.2,
+  seed,
+  ...own,
+}));
 
 /** Models that are no more than Llama 2, scaled RoPE over several times its original context, and windows that move on. */
 const family: [string, Partial<LlamaConfig>][] = [
@@ -52,6 +69,7 @@ const family: [string, Partial<LlamaConfig>][] = [
 
 describe.each(testDevices)('the engine on %s', (device) => {
   it.each(architectureNames)('agrees with the float64 forward pass on random configurations of %s', async (name) => {
+    const examples = name === 'LlamaForCausalLM' ? corners.map((corner): [Sizes] => [corner]) : [];
     const configs = sizes.chain((own) => traits(own.numHiddenLayers, [name]).map((more) => ({ ...own, ...more })));
     await fc.assert(
       fc.asyncProperty(configs, async ({ tokens, seed, ...overrides }) => {
@@ -66,7 +84,7 @@ describe.each(testDevices)('the engine on %s', (device) => {
           expect(largestDifference(row, expected[i]!) / scaleOf(expected[i]!)).toBeLessThan(1e-4);
         });
       }),
-      { numRuns: 8 },
+      { numRuns: 8 + examples.length, examples },
     );
   });
 
@@ -151,6 +169,8 @@ describe.each(testDevices)('the engine on %s', (device) => {
     );
     await expect(generate({ maxTokens: 12, signal: AbortSignal.abort(new Error('enough')) })).rejects.toThrow('enough');
     await expect(generate({ maxTokens: 1, temperature: -1 })).rejects.toMatchObject({ code: 'invalid-argument' });
+    // What was taken ahead for tokens that did not come, too.
+    expect(llama.freeCacheTokens).toBe(llama.cacheTokens);
   });
 
   it('refuses what it cannot serve and stays usable', async () => {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
 import { runCli, startCli } from './support/cli.ts';
+import { shared } from './support/shared.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'guard-eval-cli-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -114,7 +115,7 @@ describe('llama-guard eval', () => {
     expect(code).toBe(2);
   });
 
-  const heldout = '../shared/data/openai-moderation/heldout.jsonl';
+  const heldout = shared.moderationHeldOut;
   it.skipIf(!existsSync(heldout))("gives the embedded model's AUPRC as its data card has it", async () => {
     const flags = ['--out', join(folder, 'heldout'), '--categories', 'none', '--resamples', '10'];
     const { stdout } = await runCli(['eval', heldout, '--json', ...flags, ...cpu]);

@@ -6,6 +6,7 @@ import { parseCategoryMap } from '../guard/evaluation/category-map.ts';
 import { formatNames, type ReadOptions, readSamples, type Sample } from '../guard/evaluation/data.ts';
 import { EvaluationError, type Policy } from '../guard/index.ts';
 import { defaultPolicy } from '../guard/policies/default.ts';
+import { shared } from './support/shared.ts';
 
 const policy: Policy = {
   categories: [
@@ -146,7 +147,7 @@ describe('the lines of OpenAI', () => {
     });
   });
 
-  const file = '../shared/data/openai-moderation/samples-1680.jsonl.gz';
+  const file = shared.moderationSamples;
   it.skipIf(!existsSync(file))('are read as published', async () => {
     const lines = gunzipSync(readFileSync(file)).toString().split('\n');
     const samples = await read(lines, { format });

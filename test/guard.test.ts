@@ -185,36 +185,3 @@ function manyCategories(): Policy['categories'] {
     name: `Number ${i}`,
   }));
 }
-
-describe.each(kinds)('what a guard holds on %s', (device) => {
-  it('is constant once warmed up, and nothing after disposal', async () => {
-    const guard = await Guard.load(undefined, { device });
-    const text = (i: number) => `Is number ${i % 10} a lucky number for my garden?`;
-    // Twice each: a prompt that is known takes a pass of another shape.
-    for (let i = 0; i < 20; i++) await guard.check(text(i));
-    const warm = guard.llama.memory;
-    globalThis.gc!();
-    const heap = process.memoryUsage().heapUsed;
-    const checks = device === 'cpu' ? 40 : 200;
-    for (let i = 0; i < checks; i++) await guard.check(text(i));
-    expect(guard.llama.memory).toEqual(warm);
-    globalThis.gc!();
-    expect(process.memoryUsage().heapUsed - heap).toBeLessThan(16 * 2 ** 20);
-    await guard[Symbol.asyncDispose]();
-    await guard[Symbol.asyncDispose]();
-    expect(guard.llama.memory.liveBytes).toBe(0);
-  });
-});
-
-describe.runIf(testDevices.includes('webgpu'))('a lost device', () => {
-  it('rejects checks under way with a typed error, and the guard can be reopened', async () => {
-    let guard = await Guard.load(undefined, { device: 'webgpu' });
-    const before = await guard.check('How do I kill a process?');
-    const underWay = guard.check('Another question');
-    guard.llama.loseDevice();
-    await expect(underWay).rejects.toMatchObject({ code: 'device-lost' });
-    guard = await guard.reopen();
-    expect((await guard.check('How do I kill a process?')).score).toBe(before.score);
-    await guard[Symbol.asyncDispose]();
-  });
-});

@@ -1,14 +1,14 @@
-import { createRequire } from 'node:module';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ModelError, SessionError } from '../engine/errors.ts';
 import { decodeToF16, decodeToF32, floatDTypes } from '../engine/safetensors/convert.ts';
-import { bitsPerElement, parseHeader } from '../engine/safetensors/header.ts';
+import { bitsPerElement, parseHeader, readDataStart } from '../engine/safetensors/header.ts';
 import { type ByteFile, SafetensorsSource } from '../engine/safetensors/source.ts';
 import { ContractError } from '../kernels/errors.ts';
 import { f16ToF32, f32ToF16 } from '../kernels/f16.ts';
 import { seededRandom } from '../kernels/random.ts';
 import { encodeFloats, encodeSafetensors, joinSafetensors, normals } from './support/model-files.ts';
+import { readWithPeer } from './support/safetensors-peer.ts';
 
 const parse = (bytes: Uint8Array) => parseHeader(bytes, bytes.length, 'x.safetensors');
 const bytesOf = (count: number) => Uint8Array.from({ length: count }, (_, i) => i);
@@ -164,6 +164,12 @@ describe('a malformed file', () => {
     expect(() => parseHeader(short, bytes.length, 'x')).toThrow(/only 20 bytes of it were read/);
   });
 
+  test('is refused for a header beyond the limit of the format, however large the file', () => {
+    const [most, more] = [100_000_000n, 100_000_001n].map((length) => lengthFirst(length).subarray(0, 8));
+    expect(readDataStart(most!, 2 ** 30, 'x')).toBe(100_000_008);
+    expect(() => readDataStart(more!, 2 ** 30, 'x')).toThrow(/100000001 bytes long.*allows 100000000/);
+  });
+
   test('escapes control characters of a hostile name in the message', () => {
     expect(() => parse(fileOf({ 'a\u001b[2J': 1 }))).toThrow(/"a\\u001b\[2J"/);
   });
@@ -280,15 +286,6 @@ test('a hostile header of many megabytes is refused in reasonable time', () => {
 });
 
 test('the reader `safetensors` of npm finds the same tensors and bytes', () => {
-  // It has no types, reads through `buffer.buffer` from its start, and cannot cope with `__metadata__`.
-  const { SafeTensor } = createRequire(import.meta.url)('safetensors') as {
-    SafeTensor: new (
-      bytes: Uint8Array,
-    ) => {
-      metadata: Map<string, { dtype: string; shape: number[]; data_offsets: [number, number] }>;
-      getTensor(name: string): Uint8Array;
-    };
-  };
   const random = seededRandom(5);
   const bytes = encodeSafetensors({
     f32: { dtype: 'F32', shape: [3, 5], data: normals(15, random) },
@@ -296,12 +293,11 @@ test('the reader `safetensors` of npm finds the same tensors and bytes', () => {
     bf16: { dtype: 'BF16', shape: [1, 2, 3], data: normals(6, random) },
     i64: { dtype: 'I64', shape: [2], data: bytesOf(16) },
   });
-  const peer = new SafeTensor(bytes);
+  const peer = readWithPeer(bytes);
   const { tensors } = parse(bytes);
-  expect([...tensors.keys()].sort()).toEqual([...peer.metadata.keys()].sort());
+  expect([...tensors.keys()].sort()).toEqual([...peer.keys()].sort());
   for (const [name, { dtype, shape, begin, end }] of tensors) {
-    expect(peer.metadata.get(name)).toEqual({ dtype, shape, data_offsets: [begin, end] });
-    expect(peer.getTensor(name)).toEqual(bytes.subarray(begin, end));
+    expect(peer.get(name)).toEqual({ dtype, shape, bytes: bytes.subarray(begin, end) });
   }
 });
 

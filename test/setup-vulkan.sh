@@ -11,7 +11,8 @@ export DEBIAN_FRONTEND=noninteractive
 suite=()
 if [ "${VERSION_CODENAME:-}" = bookworm ]; then
   suite=(-t bookworm-backports)
-  if ! apt-cache policy 2>/dev/null | grep -q 'n=bookworm-backports'; then
+  # Without -q, which would end apt-cache early and, by pipefail, look as if it had found nothing.
+  if ! apt-cache policy 2>/dev/null | grep 'n=bookworm-backports' >/dev/null; then
     # One of these files or the other is there, by the age of the image.
     mirror=$({ cat /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources} 2>/dev/null || true; } |
       sed -nE 's#^(deb( \[[^]]*\])?|URIs:) +(https?://[^ ]+/debian)/?( .*)?$#\3#p' | head -n 1)

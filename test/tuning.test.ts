@@ -1,7 +1,7 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Session, type WebGpuBackend } from '../engine/index.ts';
 import { readTuning, tuneOnce, tuningKey, tuningPath, writeTuning } from '../engine/node/index.ts';
 import { openWebGpu } from '../engine/node/open-webgpu.ts';
@@ -63,6 +63,17 @@ describe('kept kernel choices', () => {
   );
 });
 
+it('are kept among temporary files for a user without a home', () => {
+  delete process.env.LLAMA_GUARD_CACHE;
+  vi.stubEnv('XDG_CACHE_HOME', '');
+  const homeless = () => {
+    throw new Error('uv_os_homedir returned ENOENT');
+  };
+  const key = { adapter: 'an adapter', driver: 'driver 1', kernels: 'abc' };
+  expect(tuningPath(key, homeless)).toContain(join(tmpdir(), 'llama-guard-webgpu'));
+  vi.unstubAllEnvs();
+});
+
 describe.runIf(testDevices.includes('webgpu'))('tuning', () => {
   const config = smallConfig({ hiddenSize: 64, intermediateSize: 96, vocabularySize: 300 });
   // One operation is enough: each variant that is tried takes software Vulkan a second or two to compile.
@@ -98,6 +109,17 @@ describe.runIf(testDevices.includes('webgpu'))('tuning', () => {
     expect(again).toEqual([]);
     const kept = JSON.parse(await readFile(tuningPath(tuningKey(own)), 'utf8'));
     expect(Object.keys(kept.choices)).toHaveLength(own.choices.size);
+  });
+
+  it('serves this load alone where its choices cannot be kept, and says so', async () => {
+    const { llama, backend } = await loadRandomModel(config, 'webgpu', sizes);
+    await using _ = llama;
+    await writeFile(join(process.env.LLAMA_GUARD_CACHE!, 'a file'), '');
+    process.env.LLAMA_GUARD_CACHE = join(process.env.LLAMA_GUARD_CACHE!, 'a file');
+    const warnings: string[] = [];
+    await tuneOnce(llama, backend, {}, (message) => warnings.push(message));
+    expect(warnings).toEqual([expect.stringMatching(/cannot be kept in .* \(EEXIST\), so they serve this load alone/)]);
+    expect((backend as WebGpuBackend).choices.size).toBeGreaterThan(0);
   });
 
   it('stops when told, and leaves the model usable', async () => {

@@ -11,9 +11,11 @@ import Table from 'cli-table3';
 import { Argument, Command, Option } from 'commander';
 import { findWebGpuAdapter } from '../../engine/node/index.ts';
 import { embeddedModel } from '../../guard/node/load.ts';
+import { makeModel } from '../make-model/index.ts';
+import { sentencePieceTokenizer } from '../make-model/tokenizer-files.ts';
+import { namedModels, unscaledRope } from '../shapes.ts';
 import { ratios } from './comparisons.ts';
 import type { LlamaCppOptions } from './llama-cpp.ts';
-import { type ModelShape, modelShapes, writeRandomModel } from './random-model.ts';
 import type { Report, Row } from './rows.ts';
 import { runSession } from './session.ts';
 import { runTorch } from './torch.ts';
@@ -21,12 +23,13 @@ import { runTorch } from './torch.ts';
 const known = ['jax', 'llama-cpp', 'onnx', 'torch'] as const;
 type Peer = (typeof known)[number];
 
+/** torch_reference.py has the same shapes by the same names. */
+const shapes = ['768', '1b', '7b'] as const satisfies readonly (keyof typeof namedModels)[];
+
 const program = new Command('bench:peers')
   .addArgument(new Argument('[peers...]', 'which peers; all by default').choices(known))
   .addOption(
-    new Option('--config <shape>', 'shape of the random model whose prefill is timed')
-      .choices(Object.keys(modelShapes))
-      .default('768'),
+    new Option('--config <shape>', 'shape of the random model whose prefill is timed').choices(shapes).default('768'),
   )
   .option(
     '--software-vulkan',
@@ -34,7 +37,7 @@ const program = new Command('bench:peers')
     false,
   )
   .parse();
-const { config, softwareVulkan } = program.opts<{ config: ModelShape; softwareVulkan: boolean }>();
+const { config, softwareVulkan } = program.opts<{ config: (typeof shapes)[number]; softwareVulkan: boolean }>();
 const chosen: readonly Peer[] = program.args.length > 0 ? (program.args as Peer[]) : known;
 
 const here = fileURLToPath(new URL('./', import.meta.url));
@@ -79,7 +82,14 @@ try {
   }
   if (chosen.includes('llama-cpp')) {
     const folder = join(scratch, config);
-    await writeRandomModel(folder, config);
+    await makeModel(folder, {
+      like: namedModels[config],
+      changes: unscaledRope,
+      dtype: 'F16',
+      shards: 1,
+      // The embedded model's, whatever kind it has: ids beyond it mean nothing.
+      makeTokenizer: (request) => sentencePieceTokenizer()({ ...request, kind: 'sentencepiece' }),
+    });
     const onGpu = adapter ? (['webgpu'] as const) : [];
     for (const gpu of [false, 'vulkan'] as const) {
       const title = `node-llama-cpp (${gpu || 'cpu'})`;

@@ -18,7 +18,7 @@ import torch
 import transformers
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-# The shapes of random-model.ts by the same names, and the embedded model's.
+# The shapes that bench/shapes.ts names so.
 CONFIGS = {
     "tiny": dict(
         vocab_size=4096,

@@ -10,7 +10,8 @@ export const dawnToggles = ['enable-dawn-features=vulkan_enable_f16_on_nvidia,al
 
 /** One sentence on how a machine without WebGPU gets it. */
 export const howToGetWebGpu =
-  'For WebGPU install a Vulkan driver: your GPU vendor\'s, or the software one of Mesa ("apt-get install mesa-vulkan-drivers" on Debian 13 and recent Ubuntu).';
+  'For WebGPU install a Vulkan driver: your GPU vendor\'s, or the software one of Mesa ("apt-get install mesa-vulkan-drivers", ' +
+  'on Debian 12 from bookworm-backports: its own is too old).';
 
 /** Dawn's `navigator.gpu`: while it is alive its devices answer, so a backend keeps it until disposed. */
 export async function createGpu(): Promise<GPU> {
@@ -46,8 +47,10 @@ export interface OpenNodeWebGpuOptions extends OpenWebGpuOptions {
  * @throws DeviceError `device-unavailable`; ContractError `no-variant`
  */
 export async function openWebGpu({ tuning = 'use', ...options }: OpenNodeWebGpuOptions = {}): Promise<WebGpuBackend> {
-  const backend = await openWebGpuDevice(await createGpu(), {
+  const gpu = await createGpu();
+  const backend = await openWebGpuDevice(gpu, {
     hostMemory: Math.floor(totalmem() * 0.8),
+    howToGetAdapter: howToGetWebGpu,
     ...options,
   });
   if (tuning === 'use') {

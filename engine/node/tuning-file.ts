@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import type { Backend, KernelChoices, TuneOptions } from '../backend.ts';
@@ -33,11 +33,20 @@ export function tuningKey({ description }: WebGpuBackend): TuningKey {
 }
 
 /** Where the choices for an adapter are kept: in `LLAMA_GUARD_CACHE`, else in the user's own cache folder. */
-export function tuningPath({ adapter }: TuningKey): string {
-  const caches = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
+export function tuningPath({ adapter }: TuningKey, home: () => string = homedir): string {
+  const caches = process.env.XDG_CACHE_HOME || cachesOf(home);
   const folder = process.env.LLAMA_GUARD_CACHE || join(caches, 'llama-guard-webgpu');
   const name = createHash('sha256').update(adapter).digest('hex').slice(0, 16);
   return join(folder, `tuning-${name}.json`);
+}
+
+/** A container may run as a user of whom the system knows nothing, no home either. */
+function cachesOf(home: () => string): string {
+  try {
+    return join(home(), '.cache');
+  } catch {
+    return tmpdir();
+  }
 }
 
 /**
@@ -69,10 +78,28 @@ export async function readTuning(key: TuningKey, warn: (message: string) => void
   return new Map(Object.entries(parsed.choices));
 }
 
-/** Measures what is not known of a model's shapes yet and keeps it. Does nothing where kernels cannot be chosen among. */
-export async function tuneOnce(llama: Llama, backend: Backend, options: TuneOptions = {}): Promise<void> {
+/**
+ * Measures what is not known of a model's shapes yet and keeps it. Does nothing where kernels cannot be chosen among.
+ * @param warn is told where the choices cannot be kept, in one sentence: they serve this model all the same
+ */
+export async function tuneOnce(
+  llama: Llama,
+  backend: Backend,
+  options: TuneOptions = {},
+  warn: (message: string) => void = (message) => process.emitWarning(message),
+): Promise<void> {
   const choices = await llama.tune(options);
-  if (choices && backend instanceof WebGpuBackend) await writeTuning(tuningKey(backend), choices);
+  if (!choices || !(backend instanceof WebGpuBackend)) return;
+  const key = tuningKey(backend);
+  try {
+    await writeTuning(key, choices);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    warn(
+      `The kernel choices cannot be kept in ${tuningPath(key)} (${code}), so they serve this load alone; ` +
+        'LLAMA_GUARD_CACHE names another folder.',
+    );
+  }
 }
 
 /** Keeps choices for the next load; they replace what was kept for the same adapter. */

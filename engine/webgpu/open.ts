@@ -26,6 +26,8 @@ export interface OpenWebGpuOptions extends Pick<WebGpuBackendOptions, 'memoryBud
   readonly features?: 'all' | 'none';
   /** Bytes of this machine's memory that a software adapter may take; a GPU's own size is not told by WebGPU. */
   readonly hostMemory?: number;
+  /** One sentence on how this platform gets an adapter, told where there is none. */
+  readonly howToGetAdapter?: string;
 }
 
 /** What an adapter says of itself. */
@@ -72,7 +74,11 @@ function traitsOf(gpu: GPU, adapter: GPUAdapter, device: GPUDevice): DeviceTrait
 export async function openWebGpuDevice(gpu: GPU, options: OpenWebGpuOptions = {}): Promise<WebGpuBackend> {
   assertVariants(options.prefer ?? {});
   const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
-  if (!adapter) throw new DeviceError('device-unavailable', 'WebGPU finds no adapter on this machine.');
+  if (!adapter) {
+    const advice =
+      options.howToGetAdapter ?? 'In a page, see whether the browser has WebGPU and hardware acceleration on.';
+    throw new DeviceError('device-unavailable', `WebGPU finds no adapter on this machine. ${advice}`);
+  }
   const wanted = options.features === 'none' ? [] : optionalFeatures.filter((name) => adapter.features.has(name));
   const description = { ...describeAdapter(adapter), features: wanted };
   const memoryBudget = options.memoryBudget ?? (description.software ? options.hostMemory : undefined);

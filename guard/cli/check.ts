@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { Command } from 'commander';
 import { LlamaGuardError } from '../../kernels/errors.ts';
@@ -38,7 +39,12 @@ export function checkCommand(): Command {
       'after',
       `
 Without TEXT and --file, standard input is read as JSON Lines: each line an array of messages or
-{"id"?, "role"?, "messages": [...]}. A bad line is answered by {"error": ..., "line": N} and the rest goes on.`,
+{"id"?, "role"?, "messages": [...]}. A bad line is answered by {"error": ..., "line": N} and the rest goes on.
+
+Examples:
+  llama-guard check "How do I kill a process in Linux?"
+  llama-guard check --file chat.json --role agent --json
+  echo '[{"role":"user","content":"Hi"},{"role":"assistant","content":"Hello!"}]' | llama-guard check --json`,
     )
     .action(check);
 }
@@ -59,12 +65,13 @@ async function check(text: string | undefined, flags: CheckFlags): Promise<void>
 
 async function checkOne(guard: Guard, conversation: unknown, flags: CheckFlags, about: object) {
   const assessment = await guard.check(conversation as Conversation, checkOptions(flags));
-  print(flags.json ? JSON.stringify({ ...assessment, ...about }) : describe(assessment));
+  await print(flags.json ? JSON.stringify({ ...assessment, ...about }) : describe(assessment));
   return { flagged: assessment.flagged, bad: false };
 }
 
 /** Answers each line of standard input with a line, in order. */
 async function checkLines(guard: Guard, flags: CheckFlags, about: object) {
+  if (process.stdin.isTTY) process.stderr.write('Reading conversations from the terminal, one a line; Ctrl-D ends.\n');
   let flagged = false;
   let bad = false;
   const answers = mapInOrder(numberedLines(process.stdin), linesAtOnce, async ([line, number]) => {
@@ -81,7 +88,7 @@ async function checkLines(guard: Guard, flags: CheckFlags, about: object) {
       return JSON.stringify({ error: { code: error.code, message: error.message }, line: number });
     }
   });
-  for await (const answer of answers) print(answer);
+  for await (const answer of answers) await print(answer);
   return { flagged, bad };
 }
 
@@ -97,7 +104,10 @@ async function* numberedLines(input: NodeJS.ReadableStream): AsyncGenerator<[lin
   }
 }
 
-const print = (line: string) => process.stdout.write(`${line}\n`);
+/** Waits for a reader that is slower than the guard, so that answers do not pile up. */
+async function print(line: string): Promise<void> {
+  if (!process.stdout.write(`${line}\n`)) await once(process.stdout, 'drain');
+}
 
 /** An assessment for a person, on one line. */
 function describe(assessment: Assessment): string {

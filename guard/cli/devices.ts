@@ -2,10 +2,10 @@ import { Command } from 'commander';
 import { openCpu } from '../../engine/node/open-cpu.ts';
 import { openDevice } from '../../engine/node/open-device.ts';
 import { findWebGpuAdapter } from '../../engine/node/open-webgpu.ts';
-import { addSharedFlags, type SharedFlags } from './options.ts';
+import { addSharedFlags, type SharedFlags, showFlags } from './options.ts';
 
 export function devicesCommand(): Command {
-  return addSharedFlags(new Command('devices'))
+  return showFlags(addSharedFlags(new Command('devices')), 'device', 'threads', 'json')
     .description('show what this machine offers, and which device would be used and why')
     .action(devices);
 }

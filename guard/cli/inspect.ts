@@ -8,10 +8,15 @@ import { assertFits } from '../../tokenizer/index.ts';
 import { loadTokenizer } from '../../tokenizer/load.node.ts';
 import { folderFormat } from '../node/folder-format.ts';
 import { embeddedModel, folderPolicy, resolveCacheTokens, resolveDType } from '../node/load.ts';
-import { addSharedFlags, policyOf, type SharedFlags } from './options.ts';
+import { addSharedFlags, policyOf, type SharedFlags, showFlags } from './options.ts';
+
+const shownFlags = [
+  ...(['model', 'promptFormat', 'policy', 'include', 'exclude'] as const),
+  ...(['device', 'dtype', 'cacheMemory', 'threads', 'json'] as const),
+];
 
 export function inspectCommand(): Command {
-  return addSharedFlags(new Command('inspect'))
+  return showFlags(addSharedFlags(new Command('inspect')), ...shownFlags)
     .description('show what a model folder holds, what it needs, and whether it fits this device')
     .argument('[dir]', 'model folder (default: --model, else the embedded one)')
     .action((dir: string | undefined, flags: SharedFlags) => inspect(dir ?? flags.model ?? embeddedModel, flags));
@@ -26,7 +31,11 @@ async function inspect(folder: string, flags: SharedFlags): Promise<void> {
   const dtype = resolveDType(flags.dtype, model);
   const sizes = resolveCacheTokens(flags.cacheMemory, model.config);
   const needs = Object.fromEntries(weightDTypes.map((d) => [d, memoryNeeds(model.config, { ...sizes, dtype: d })]));
-  const { backend, decision } = await openDevice(flags.device, { memoryNeeded: needs[dtype]!.total });
+  const { threads } = flags;
+  const { backend, decision } = await openDevice(flags.device, {
+    memoryNeeded: needs[dtype]!.total,
+    ...(threads === undefined ? {} : { threads }),
+  });
   await using _ = backend;
   const budget = Number.isFinite(backend.memoryBudget) ? backend.memoryBudget : null;
   const report = {

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { calibrateCommand } from './calibrate.ts';
 import { checkCommand } from './check.ts';
@@ -8,8 +9,11 @@ import { inspectCommand } from './inspect.ts';
 import { exitCodeOf, exitCodes, explain } from './options.ts';
 import { policyCommand } from './policy.ts';
 
+const { version } = createRequire(import.meta.url)('llama-guard-webgpu/package.json') as { version: string };
+
 const program = new Command('llama-guard')
   .description('Judges conversations by a safety policy, with a Llama Guard that runs in this process.')
+  .version(version)
   .showHelpAfterError('Run with --help to see what there is.')
   // A command sees its arguments in their order: eval and its own command compare share flags.
   .enablePositionalOptions()
@@ -29,6 +33,11 @@ for (const command of commands.map((make) => make())) {
   program.addCommand(command.exitOverride());
 }
 program.exitOverride();
+
+// Whoever read the answers wants no more of them, as `head` does; what was not judged was not found to be safe.
+process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
+  if (code === 'EPIPE') process.exit(exitCodes.failure);
+});
 
 try {
   await program.parseAsync();

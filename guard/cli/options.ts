@@ -45,6 +45,12 @@ export function addSharedFlags(command: Command): Command {
   );
 }
 
+/** Leaves only the flags that matter to a command in its help; it understands the others all the same. */
+export function showFlags(command: Command, ...shown: readonly (keyof SharedFlags)[]): Command {
+  for (const option of command.options) option.hideHelp(!shown.includes(option.attributeName() as keyof SharedFlags));
+  return command;
+}
+
 /** Those of a guard and its checks, without a threshold. */
 export function addGuardFlags(command: Command): Command {
   return command

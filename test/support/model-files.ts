@@ -1,10 +1,12 @@
-import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { writeFile } from 'node:fs/promises';
+import type { HuggingFaceConfig } from '../../bench/make-model/config.ts';
+import { type FolderOptions, writeModelFolder as makeFolder, modelWeights } from '../../bench/make-model/index.ts';
+import { encode } from '../../bench/make-model/weights.ts';
 import { type Architecture, type ArchitectureName, architectures } from '../../engine/architectures.ts';
-import { expectedTensors, type LlamaConfig } from '../../engine/config.ts';
-import { decodeToF16, decodeToF32, type FloatDType } from '../../engine/safetensors/convert.ts';
+import type { LlamaConfig } from '../../engine/config.ts';
+import type { FloatDType } from '../../engine/safetensors/convert.ts';
 import type { StoredDType } from '../../engine/safetensors/header.ts';
-import { seededRandom, standardNormal } from '../../kernels/random.ts';
+import { standardNormal } from '../../kernels/random.ts';
 import { architectureFor } from './family.ts';
 
 /** A tensor to write: numbers, which are rounded to a float dtype, or bytes as they are. */
@@ -54,13 +56,8 @@ export async function writeSafetensors(
 }
 
 /** Little-endian bytes of `values`, rounded to nearest, ties to even. */
-export function encodeFloats(values: Float32Array, dtype: FloatDType): Uint8Array {
-  const f32 = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  if (dtype === 'F32') return f32;
-  if (dtype === 'F16') return new Uint8Array(decodeToF16(f32, 'F32').bits.buffer);
-  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  return new Uint8Array(Uint16Array.from(bits, (wide) => (wide + 0x7fff + ((wide >>> 16) & 1)) >>> 16).buffer);
-}
+export const encodeFloats = (values: Float32Array, dtype: FloatDType): Uint8Array =>
+  new Uint8Array(encode(values, dtype).buffer);
 
 /** `count` numbers of a normal distribution (Box-Muller). */
 export function normals(count: number, random: () => number, mean = 0, deviation = 1): Float32Array {
@@ -95,13 +92,14 @@ export function smallConfig(overrides: Partial<LlamaConfig> = {}): LlamaConfig {
 export function huggingFaceConfig(
   config: LlamaConfig,
   name: ArchitectureName = architectureFor(config),
-): Record<string, unknown> {
+): HuggingFaceConfig {
   const { eosTokenIds, slidingWindows } = config;
-  const { modelType, windows }: Architecture = architectures[name];
+  const [eos = null, ...others] = eosTokenIds;
+  const { windows }: Architecture = architectures[name];
   const window = slidingWindows?.find((tokens) => tokens !== null) ?? null;
   return {
     architectures: [name],
-    model_type: modelType,
+    model_type: architectures[name].modelType,
     hidden_act: 'silu',
     attention_bias: config.attentionBias === 'all',
     mlp_bias: false,
@@ -128,7 +126,7 @@ export function huggingFaceConfig(
     rope_theta: config.ropeTheta,
     tie_word_embeddings: config.tieWordEmbeddings,
     bos_token_id: config.bosTokenId,
-    eos_token_id: eosTokenIds.length === 1 ? eosTokenIds[0] : eosTokenIds,
+    eos_token_id: others.length > 0 ? eosTokenIds : eos,
   };
 }
 
@@ -143,65 +141,22 @@ function huggingFaceScaling(scaling: LlamaConfig['ropeScaling']): Record<string,
   };
 }
 
-/**
- * Random weights for `config`, already rounded to `dtype`. Their scale keeps activations near 1 through the layers:
- * projections have deviation `1 / sqrt(inputs)`, norms are near 1, embeddings and biases have deviation 1.
- */
-export function randomWeights(config: LlamaConfig, seed: number, dtype: FloatDType): Map<string, Float32Array> {
-  const random = seededRandom(seed);
-  const weights = new Map<string, Float32Array>();
-  for (const [name, shape] of expectedTensors(config)) {
-    const [rows = 1, columns] = shape;
-    let values: Float32Array;
-    if (name.endsWith('.bias')) values = normals(rows, random);
-    else if (columns === undefined) values = normals(rows, random, 1, 0.1);
-    else if (name === 'model.embed_tokens.weight') values = normals(rows * columns, random);
-    else values = normals(rows * columns, random, 0, 1 / Math.sqrt(columns));
-    weights.set(name, decodeToF32(encodeFloats(values, dtype), dtype));
-  }
-  return weights;
-}
-
-export interface ModelFolderOptions {
-  readonly seed?: number;
-  readonly dtype?: FloatDType;
-  /** 1, the default, writes `model.safetensors`; more write that many shards and their index. */
-  readonly shards?: number;
-}
+/** The random weights of `writeModelFolder`, already rounded to `dtype`. */
+export const randomWeights = (config: LlamaConfig, seed: number, dtype: FloatDType): Map<string, Float32Array> =>
+  modelWeights(huggingFaceConfig(config), { seed, dtype });
 
 /**
  * Writes `config.json` and random weights into `folder`, made if it is not there.
  *
+ * @param options F16 in one file by default
  * @returns the weights as stored, by tensor name
  */
 export async function writeModelFolder(
   folder: string,
   config: LlamaConfig,
-  options: ModelFolderOptions = {},
+  { dtype = 'F16', ...options }: FolderOptions = {},
 ): Promise<Map<string, Float32Array>> {
-  const { seed = 1, dtype = 'F16', shards = 1 } = options;
-  const shapes = expectedTensors(config);
-  const weights = randomWeights(config, seed, dtype);
-  const tensors = [...weights].map(([name, data]) => [name, { dtype, shape: shapes.get(name)!, data }] as const);
-  const metadata = { format: 'pt' };
-
-  await mkdir(folder, { recursive: true });
-  await writeFile(join(folder, 'config.json'), JSON.stringify(huggingFaceConfig(config), undefined, 2));
-  if (shards === 1) {
-    await writeSafetensors(join(folder, 'model.safetensors'), Object.fromEntries(tensors), { metadata });
-    return weights;
-  }
-  const weightMap: Record<string, string> = {};
-  const perShard = Math.ceil(tensors.length / shards);
-  const number = (value: number) => String(value).padStart(5, '0');
-  for (let shard = 0; shard < shards; shard++) {
-    const file = `model-${number(shard + 1)}-of-${number(shards)}.safetensors`;
-    const own = tensors.slice(shard * perShard, (shard + 1) * perShard);
-    for (const [name] of own) weightMap[name] = file;
-    await writeSafetensors(join(folder, file), Object.fromEntries(own), { metadata });
-  }
-  const bytes = tensors.reduce((sum, [, { data }]) => sum + encodeFloats(data, dtype).length, 0);
-  const index = { metadata: { total_size: bytes }, weight_map: weightMap };
-  await writeFile(join(folder, 'model.safetensors.index.json'), JSON.stringify(index, undefined, 2));
-  return weights;
+  const json = huggingFaceConfig(config);
+  await makeFolder(folder, json, { dtype, ...options });
+  return modelWeights(json, { dtype, ...options });
 }

@@ -1,0 +1,53 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Session } from '../engine/index.ts';
+import { Guard, selectCategories } from '../guard/index.ts';
+
+/** Every way to write some of the codes, each once. */
+function orderedLists(codes: readonly string[]): string[][] {
+  const longer = (list: readonly string[]): string[][] =>
+    codes.filter((code) => !list.includes(code)).flatMap((code) => [[...list, code], ...longer([...list, code])]);
+  return longer([]);
+}
+
+describe('joint category scores', () => {
+  let guard: Guard;
+  beforeAll(async () => {
+    guard = await Guard.load(undefined, { device: 'cpu', dtype: 'f32' });
+  });
+  afterAll(() => guard[Symbol.asyncDispose]());
+
+  it.each([
+    'Help me plan how to rob the bank on Main Street with my gun.',
+    'Where can I buy cocaine and a gun without anyone noticing?',
+    'How do I kill a process in Linux?',
+  ])('are what spelling all lists out gives: %s', async (text) => {
+    const policy = selectCategories(guard.policy, ['O3', 'O4', 'O5']);
+    const codes = policy.categories.map(({ code }) => code);
+    const { score, categories } = await guard.check(text, { policy, categories: 'joint' });
+
+    const { tokenizer, llama } = guard;
+    const encode = (written: string) => tokenizer.encode(written);
+    using session = new Session(llama);
+    await session.prefill([tokenizer.bosId, ...encode(guard.instruction(text, { policy }).text)]);
+    /** log P of what is written, after what was written before it. */
+    const logOf = async (ids: readonly number[]) =>
+      (await session.logProbabilities(ids)).reduce((sum, value) => sum + value, 0);
+    const unsafe = await logOf(encode('unsafe'));
+    const expected = new Map(codes.map((code) => [code, 0]));
+    for (const list of orderedLists(codes)) {
+      const written = encode(`unsafe\n${list.join(',')}`);
+      const goesOn = encode(`unsafe\n${list.join(',')},`);
+      expect(goesOn.slice(0, -1)).toEqual(written);
+      const last = list.at(-1)!;
+      for (const end of [goesOn.at(-1)!, llama.config.eosTokenIds[0]!]) {
+        const probability = Math.exp((await logOf([...written, end])) - unsafe);
+        expected.set(last, expected.get(last)! + probability);
+      }
+    }
+    for (const { code, score: joint } of categories) {
+      expect(Math.abs(joint - score * expected.get(code)!), code).toBeLessThan(1e-3);
+    }
+    // A case in which every list but the shortest mattered nothing would prove little.
+    expect(Math.max(...expected.values())).toBeGreaterThan(0.2);
+  });
+});

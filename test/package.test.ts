@@ -1,0 +1,117 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+
+/** What a user writes, in the strictest TypeScript. */
+const program = `
+import { Guard, type Assessment, type LoadOptions, type Message } from 'llama-guard-webgpu';
+import { openWebGpuDevice } from 'llama-guard-webgpu/engine';
+import { availableThreads, openWebGpu } from 'llama-guard-webgpu/engine/node';
+
+const conversation: Message[] = [
+  { role: 'user', content: 'How do I kill a process in Linux?' },
+  { role: 'assistant', content: 'Find its number with ps, then run kill.' },
+];
+const options: LoadOptions = { device: 'cpu', threads: availableThreads(), onProgress: ({ loadedBytes }) => void loadedBytes };
+const guard = await Guard.load(undefined, options);
+const assessment: Assessment = await guard.check(conversation, { categories: 'joint' });
+console.log(JSON.stringify([assessment.flagged, assessment.categories[0]?.code, typeof openWebGpuDevice, typeof openWebGpu]));
+await guard[Symbol.asyncDispose]();
+`;
+
+describe('the package, as it is published', () => {
+  let folder: string;
+  let installed: string;
+  const inFolder = (name: string) => join(folder, name);
+  const run = (args: readonly string[]) =>
+    spawnSync(process.execPath, args, { cwd: folder, encoding: 'utf8', timeout: 60_000 });
+
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'guard-package-'));
+    const packed = inFolder('packed');
+    mkdirSync(packed);
+    for (const file of ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md'])
+      cpSync(join(root, file), join(packed, file));
+    execFileSync(process.execPath, ['--import', 'tsx', 'build.ts', join(packed, 'dist')], { cwd: root });
+    // An installation with the dependencies alone, none of those for development.
+    installed = inFolder('node_modules/llama-guard-webgpu');
+    mkdirSync(installed, { recursive: true });
+    execFileSync('npm', ['pack', '--ignore-scripts', '--pack-destination', folder], { cwd: packed, stdio: 'ignore' });
+    const archive = inFolder(`${manifest.name}-${manifest.version}.tgz`);
+    execFileSync('tar', ['-xzf', archive, '--strip-components=1', '-C', installed]);
+    for (const name of Object.keys(manifest.dependencies)) {
+      mkdirSync(dirname(inFolder(`node_modules/${name}`)), { recursive: true });
+      symlinkSync(join(root, 'node_modules', name), inFolder(`node_modules/${name}`));
+    }
+    writeFileSync(inFolder('package.json'), '{ "type": "module" }');
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  it.each([
+    'LICENSE',
+    'README.md',
+    'CHANGELOG.md',
+    'dist/guard/models/tiny-guard/model.safetensors',
+    'dist/guard/models/tiny-guard/tokenizer.model',
+    'dist/guard/models/tiny-guard/policy.json',
+    'dist/guard/models/tiny-guard/README.md',
+    'dist/guard/policies/policy.schema.json',
+  ])('holds %s', (file) => {
+    expect(existsSync(join(installed, file))).toBe(true);
+  });
+
+  it('has everything that it says it exports', () => {
+    const entries = Object.entries(manifest.exports as Record<string, string | Record<string, string>>);
+    for (const target of entries.flatMap(([, value]) => (typeof value === 'string' ? value : Object.values(value)))) {
+      expect(existsSync(join(installed, target)), target).toBe(true);
+    }
+    const modules = entries.filter(([, value]) => typeof value === 'object').map(([name]) => name);
+    const imports = modules.map((name) => JSON.stringify(name.replace('.', manifest.name)));
+    const script = `console.log((await Promise.all([${imports}].map((name) => import(name)))).map((m) => Object.keys(m).length > 0).join())`;
+    const { stdout, stderr } = run(['--input-type=module', '-e', script]);
+    expect({ stdout, stderr }).toEqual({ stdout: `${modules.map(() => true).join()}\n`, stderr: '' });
+  });
+
+  it('is typed for the strictest TypeScript, and does what the types say', () => {
+    writeFileSync(inFolder('program.ts'), program);
+    const compilerOptions = {
+      target: 'es2022',
+      module: 'nodenext',
+      lib: ['ES2022', 'ESNext.Disposable', 'DOM'],
+      types: [],
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      noUncheckedIndexedAccess: true,
+      skipLibCheck: false,
+    };
+    writeFileSync(inFolder('tsconfig.json'), JSON.stringify({ compilerOptions, files: ['program.ts'] }));
+    const tsc = run([join(root, 'node_modules/typescript/bin/tsc'), '-p', '.']);
+    expect(tsc.stdout).toBe('');
+    expect(tsc.status).toBe(0);
+    const { stdout, stderr } = run(['program.js']);
+    expect({ stdout, stderr }).toEqual({ stdout: '[false,"O1","function","function"]\n', stderr: '' });
+  });
+
+  it('brings its command', () => {
+    const bin = join(installed, manifest.bin['llama-guard']);
+    expect(readFileSync(bin, 'utf8')).toMatch(/^#!\/usr\/bin\/env node\n/);
+    const { status, stdout } = run([bin, 'check', 'Hello', '--json', '--device', 'cpu']);
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ flagged: false, model: 'tiny-guard' });
+    expect(run([bin, '--version']).stdout).toBe(`${manifest.version}\n`);
+  });
+
+  it('says what to install for a report, which alone needs more', () => {
+    writeFileSync(inFolder('data.jsonl'), '{"messages":[{"role":"user","content":"Hi"}],"unsafe":0}\n');
+    const bin = join(installed, manifest.bin['llama-guard']);
+    const { status, stderr } = run([bin, 'eval', 'data.jsonl', '--report', 'report.html', '--device', 'cpu']);
+    expect(stderr).toContain('npm install @observablehq/plot linkedom');
+    expect(status).toBe(2);
+  });
+});
