@@ -11,7 +11,7 @@ import { defineFinish } from './panels.ts';
 import { openRow, type WeightRow } from './weight-rows.ts';
 
 /** Beyond these, rearranging the weight pays. */
-const mostRows = 4;
+export const mostRows = 4;
 const tileBytes = 4 * mostRows * tileColumns;
 
 /** Few rows, as in decoding: what counts is to read the weight once, in the order in which it lies. */

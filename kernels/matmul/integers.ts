@@ -1,6 +1,6 @@
 import { quantBlock, type Scalars } from '../contract.ts';
 import { Address } from '../wasm/address.ts';
-import { type ModuleBuilder, range } from '../wasm/function.ts';
+import { type FunctionBuilder, type ModuleBuilder, range } from '../wasm/function.ts';
 import { type KernelFrame, type WasmVariant, wasmVariant } from '../wasm/kernel.ts';
 import { f16ToF32, largestLane, transpose } from '../wasm/mathematics.ts';
 import { columnBytes, storeTile, tileColumns, tileOf } from '../wasm/tile.ts';
@@ -16,6 +16,8 @@ const tileRows = 4;
  * 1.3e8 at most, far within 32 bits: sixteen bits cost no more than eight here, and lose next to nothing.
  */
 const largest = 32_767;
+/** Rounding x errs by up to 1 / 65,534 of a row's largest, some 4 deviations: 3.5e-5 of the sums' own deviation. */
+export const roundingError = 6e-5;
 /** Bytes of two neighbouring inputs of a row of `x`, and of eight rows of the weight. */
 const pairBytes = 4;
 const weightPairBytes = pairBytes * tileColumns;
@@ -41,8 +43,7 @@ export const integers = <S extends Scalars>(
       shared: divideUp(rows, tileRows) * panelBytesOf(inputs),
       own: tileBytes + 2 * tileColumns * inputs + (inputs / quantBlock) * columnBytes,
     }),
-    // Rounding x errs by up to 1 / 65,534 of a row's largest, some 4 deviations: 3.5e-5 of the sums' own deviation.
-    tolerance: operation.tolerance + 6e-5,
+    tolerance: operation.tolerance + roundingError,
     stages: [
       { units: ({ rows }) => divideUp(rows, tileRows), emit: (_, main) => main(quantiseRows) },
       {
@@ -89,22 +90,35 @@ function quantiseRows<S extends Scalars>(kernel: KernelFrame<MatmulTensors, S>):
     const scales = f.let(panel.add(inputs.mul(2 * tileRows)));
     for (const r of range(tileRows)) {
       const from = f.let(x.add(unit.mul(tileRows).add(r).min(rows.sub(1)).mul(rowBytes)));
-      const most = f.let(F32x4.const(0));
-      f.for(0, rowBytes, 16, (i) => f.set(most, most.pmax(F32x4.load(from.add(i)).abs())));
-      // A row of zeros has a scale that is no number of use, but finite.
-      const magnitude = f.let(largestLane(f, most).max(F32.const(1e-30)));
-      f.store(scales, magnitude.mul(F32.const(1 / largest)), 4 * r);
-      const inverse = f.let(F32x4.splat(F32.const(largest).div(magnitude)));
       const to = f.let(panel);
-      f.for(0, rowBytes, 16, (i) => {
-        const whole = f.let(F32x4.load(from.add(i)).mul(inverse).nearest().toI32x4());
-        const pairs = f.let(whole.narrow(whole).asI32x4());
-        f.store(to, pairs.lane(0), pairBytes * r);
-        f.store(to, pairs.lane(1), pairBytes * (tileRows + r));
+      const scale = quantiseRow(f, from, rowBytes, (first, second) => {
+        f.store(to, first, pairBytes * r);
+        f.store(to, second, pairBytes * (tileRows + r));
         f.advance(to, 2 * pairBytes * tileRows);
       });
+      f.store(scales, scale, 4 * r);
     }
   });
+}
+
+/** Rounds a row to whole numbers of 16 bits, which `put` is given as pairs of neighbours, two at a time; returns its scale. */
+export function quantiseRow(
+  f: FunctionBuilder,
+  from: Address,
+  rowBytes: I32,
+  put: (first: I32, second: I32) => void,
+): F32 {
+  const most = f.let(F32x4.const(0));
+  f.for(0, rowBytes, 16, (i) => f.set(most, most.pmax(F32x4.load(from.add(i)).abs())));
+  // A row of zeros has a scale that is no number of use, but finite.
+  const magnitude = f.let(largestLane(f, most).max(F32.const(1e-30)));
+  const inverse = f.let(F32x4.splat(F32.const(largest).div(magnitude)));
+  f.for(0, rowBytes, 16, (i) => {
+    const whole = f.let(F32x4.load(from.add(i)).mul(inverse).nearest().toI32x4());
+    const pairs = f.let(whole.narrow(whole).asI32x4());
+    put(pairs.lane(0), pairs.lane(1));
+  });
+  return magnitude.mul(F32.const(1 / largest));
 }
 
 /** `pack(weight, row, rows, inputs, to)`: eight rows of quants pair by pair, and behind them their scales block by block. */
