@@ -1,4 +1,4 @@
-import { copying, type Kernel, reading } from './limits.ts';
+import type { Kernel } from './limits.ts';
 import { measureDispatches } from './measure.ts';
 import type { Ceilings } from './schema.ts';
 import type { Subject } from './subject.ts';
