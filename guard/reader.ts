@@ -5,7 +5,7 @@ import { type AnswerTokens, answerTokens, readAnswer } from './answer.ts';
 import type { AnswerGrammar, PromptFormat } from './formats/index.ts';
 import type { HarmlessTurn } from './hostile/index.ts';
 import { jointProbabilities, WrittenList } from './joint.ts';
-import type { Role } from './messages.ts';
+import { type Role, roles } from './messages.ts';
 import type { CategoryMode } from './options.ts';
 import { type Policy, selectCategories } from './policy.ts';
 import { type Prompt, promptsWithin } from './prompts.ts';
@@ -51,10 +51,12 @@ export class Reader implements Disposable {
   readonly #rooms = new WeakMap<Policy['categories'], Map<string, number>>();
   readonly #pace = new Pace();
 
+  /** @throws TokenizerError `tokenizer-mismatch` where the tokenizer cannot tell the format's verdicts apart */
   constructor(llama: Llama, tokenizer: Tokenizer, format: PromptFormat) {
     this.#llama = llama;
     this.#tokenizer = tokenizer;
     this.#format = format;
+    for (const role of roles) this.#answerTokens({ role }, format.frame(format.policy, role).after.User);
     this.#prefixes = new PrefixCache(llama);
   }
 
@@ -163,9 +165,9 @@ export class Reader implements Disposable {
     return new Map(scores);
   }
 
-  #answerTokens(task: Task, end: string): AnswerTokens {
-    const key = keyOf(task, end);
-    const tokens = this.#answers.get(key) ?? answerTokens(this.#tokenizer, this.#format.answer, task.role, end);
+  #answerTokens({ role }: Pick<Task, 'role'>, end: string): AnswerTokens {
+    const key = keyOf(role, end);
+    const tokens = this.#answers.get(key) ?? answerTokens(this.#tokenizer, this.#format.answer, role, end);
     this.#answers.set(key, tokens);
     return tokens;
   }
@@ -180,7 +182,7 @@ export class Reader implements Disposable {
     const { categories } = task.policy;
     const rooms = this.#rooms.get(categories) ?? new Map<string, number>();
     this.#rooms.set(categories, rooms);
-    const key = keyOf(task, end);
+    const key = keyOf(task.role, end);
     const room = rooms.get(key) ?? Math.max(verdictTokens, this.#list(task, end)?.mostTokens ?? 0);
     rooms.set(key, room);
     return room;
@@ -190,7 +192,7 @@ export class Reader implements Disposable {
 const hasList = (answer: AnswerGrammar): answer is AnswerGrammar & Required<Pick<AnswerGrammar, 'list'>> =>
   answer.list !== undefined;
 
-const keyOf = ({ role }: Task, end: string) => `${role} ${end}`;
+const keyOf = (role: Role, end: string) => `${role} ${end}`;
 
 const worstOf = (windows: readonly Window[]): Window => windows.reduce((a, b) => (b.score > a.score ? b : a));
 
