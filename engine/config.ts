@@ -5,6 +5,7 @@ import { flag, invalid, positive, text, unsupported, validate, whole } from './c
 import { ropeOf } from './config-rope.ts';
 import { windowsOf } from './config-windows.ts';
 import { quote } from './json.ts';
+import { quantisedBuildOf } from './quantised/config.ts';
 
 /** The sizes and constants of a model of the Llama family: what `config.json` of a Hugging Face model folder says. */
 export interface LlamaConfig {
@@ -40,6 +41,11 @@ export interface LlamaConfig {
   readonly normalisesHeads?: boolean;
   /** How many keys a query sees at most, its own among them, by layer; `null` where it sees all before it. */
   readonly slidingWindows?: readonly (number | null)[];
+  /**
+   * Of a quantised checkpoint, the names of the matrices that it keeps in sixteen bits or more: they are held in f16 where
+   * others are in q8 or q4. Its files say it, not its config.json.
+   */
+  readonly wholeMatrices?: readonly string[];
 }
 
 const tokenId = whole(0, 2 ** 24 - 1);
@@ -51,7 +57,6 @@ const kindSchema = z.object(
     model_type: text.nullish(),
     hidden_act: text.nullish(),
     mlp_bias: flag.nullish(),
-    quantization_config: z.unknown().optional(),
   },
   { error: 'must be a JSON object' },
 );
@@ -83,6 +88,7 @@ const sizesSchema = z.object({
  */
 export function parseLlamaConfig(json: unknown, source: string): LlamaConfig {
   const architecture: Architecture = architectures[architectureOf(json, source)];
+  quantisedBuildOf(json, source);
   const rope = ropeOf(json, source);
   const sizes = validate(sizesSchema, json, source);
   const { vocab_size: vocabularySize, num_hidden_layers: numHiddenLayers } = sizes;
@@ -129,12 +135,6 @@ export function architectureOf(json: unknown, source: string): ArchitectureName 
   }
   if (kind.mlp_bias) {
     throw unsupported(source, "'mlp_bias' must be false: an MLP whose projections have a bias is not supported.");
-  }
-  if (kind.quantization_config != null) {
-    throw unsupported(
-      source,
-      "'quantization_config' must be absent: use the unquantized model; the engine quantizes by itself.",
-    );
   }
   return name;
 }

@@ -6,11 +6,19 @@
  * chunks each (`TensorSource.read`), eight chunks in all, and what they are converted into takes as much again: 64 MiB
  * with chunks of 4 MiB, whatever the model's size. Only rows of more than 2 MiB, of which no model is known, take more.
  */
-import { isQuantised, product, quantBlock, quantisedFormats, type WeightDType } from '../kernels/contract.ts';
+import {
+  isQuantised,
+  product,
+  quantBlock,
+  quantisedFormats,
+  type Section,
+  sectionsOf,
+  type WeightDType,
+} from '../kernels/contract.ts';
 import { quantise } from '../kernels/quantise.ts';
 import { ModelError } from './errors.ts';
 import { decodeToF16, decodeToF32, type FloatDType } from './safetensors/convert.ts';
-import { bitsPerElement } from './safetensors/header.ts';
+import { bitsPerElement, type TensorInfo } from './safetensors/header.ts';
 import { defaultChunkBytes, type TensorSource } from './safetensors/source.ts';
 
 /**
@@ -45,8 +53,16 @@ interface StoredRows {
   readonly firstRow: number;
   /** Rows of each part. */
   readonly count: number;
-  readonly parts: readonly { readonly name: string; readonly dtype: FloatDType; readonly bytes: Uint8Array }[];
+  /** Bytes of the checkpoint that they take. */
+  readonly sourceBytes: number;
+  readonly parts: readonly StoredPart[];
 }
+
+/** Neighbouring rows of one tensor: numbers, or blocks of the device tensor's dtype. */
+type StoredPart = { readonly name: string; readonly count: number } & (
+  | { readonly dtype: FloatDType; readonly bytes: Uint8Array }
+  | { readonly sections: readonly Uint8Array[] }
+);
 
 const widthOf = ({ shape }: PlannedTensor): number => product(shape.slice(1));
 
@@ -96,28 +112,56 @@ async function* storedRows(
   const groups = arrangement === 'stack' ? sources.map((name) => [name]) : [sources];
   let firstRow = 0;
   for (const names of groups) {
-    const group = names.map((name) => {
-      const dtype = source.tensors.get(name)!.dtype as FloatDType;
-      return { name, dtype, rowBytes: (widthOf(tensor) * bitsPerElement[dtype]) / 8 };
-    });
+    const infos = names.map((name) => source.tensors.get(name)!);
     // An even number, so that rows begin on four bytes in every dtype.
-    const widest = Math.max(...group.map(({ rowBytes }) => rowBytes));
+    const widest = Math.max(...infos.map((info) => rowBytesOf(tensor, info)));
     const rows = Math.max(2, Math.floor(defaultChunkBytes / widest / 2) * 2);
-    const readers = group.map(({ name, rowBytes }) =>
-      source.read(name, { chunkBytes: rows * rowBytes, ...(signal ? { signal } : {}) })[Symbol.asyncIterator](),
-    );
+    const readers = infos.map((info) => partsOf(tensor, info, rows, source, signal));
+    let done = 0;
     try {
       for (;;) {
-        const chunks = await Promise.all(readers.map((reader) => reader.next()));
-        if (chunks[0]!.done) break;
-        const parts = group.map(({ name, dtype }, i) => ({ name, dtype, bytes: chunks[i]!.value as Uint8Array }));
-        const count = parts[0]!.bytes.length / group[0]!.rowBytes;
-        yield { firstRow, count, parts };
+        const results = await Promise.all(readers.map((reader) => reader.next()));
+        const parts = results.flatMap(({ value }) => (value ? [value] : []));
+        if (parts.length < readers.length) break;
+        const { count } = parts[0]!;
+        const sourceBytes = infos.reduce((sum, info) => sum + bytesUpTo(info, done + count) - bytesUpTo(info, done), 0);
+        yield { firstRow, count, sourceBytes, parts };
         firstRow += count * parts.length;
+        done += count;
       }
     } finally {
-      await Promise.all(readers.map((reader) => reader.return?.()));
+      await Promise.all(readers.map((reader) => reader.return()));
     }
+  }
+}
+
+const rowBytesOf = (tensor: PlannedTensor, { dtype }: TensorInfo): number =>
+  (widthOf(tensor) * bitsPerElement[dtype]) / 8;
+
+/** Bytes of the checkpoint that the first rows of a tensor take, which are not always those that are read of it. */
+const bytesUpTo = ({ begin, end, shape }: TensorInfo, rows: number): number =>
+  Math.floor(((end - begin) * rows) / shape[0]!);
+
+/** A tensor, so many rows at a time: in the device tensor's own blocks where the source has it so. */
+async function* partsOf(
+  tensor: PlannedTensor,
+  info: TensorInfo,
+  rows: number,
+  source: TensorSource,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<StoredPart, void, void> {
+  const { name, dtype } = info as TensorInfo & { readonly dtype: FloatDType };
+  const options = signal ? { signal } : {};
+  if (source.blocks && source.blocks.dtypeOf(name) === tensor.dtype) {
+    const [{ rowBytes }] = sectionsOf(tensor.dtype, tensor.shape) as [Section, Section];
+    for await (const sections of source.blocks.read(name, { rows, ...options })) {
+      yield { name, count: sections[0]!.length / rowBytes, sections };
+    }
+    return;
+  }
+  const rowBytes = rowBytesOf(tensor, info);
+  for await (const bytes of source.read(name, { chunkBytes: rows * rowBytes, ...options })) {
+    yield { name, count: bytes.length / rowBytes, dtype, bytes };
   }
 }
 
@@ -127,9 +171,8 @@ class RowEncoder {
   readonly #sections = [new Scratch(), new Scratch()];
   readonly #merged = [new Scratch(), new Scratch()];
 
-  encode(tensor: PlannedTensor, { firstRow, count, parts }: StoredRows): EncodedRows {
+  encode(tensor: PlannedTensor, { firstRow, count, sourceBytes, parts }: StoredRows): EncodedRows {
     const { label, dtype } = tensor;
-    const sourceBytes = parts.reduce((sum, { bytes }) => sum + bytes.length, 0);
     const rows = { label, firstRow, sourceBytes };
     if (parts.length === 1) return { ...rows, sections: this.#convert(parts[0]!, dtype) };
     const merged: Uint8Array[] = [];
@@ -142,7 +185,9 @@ class RowEncoder {
     return { ...rows, sections: merged };
   }
 
-  #convert({ name, dtype: stored, bytes }: StoredRows['parts'][number], dtype: WeightDType): Uint8Array[] {
+  #convert(part: StoredPart, dtype: WeightDType): readonly Uint8Array[] {
+    if ('sections' in part) return part.sections;
+    const { name, dtype: stored, bytes } = part;
     const count = (bytes.length * 8) / bitsPerElement[stored];
     const refuse = (what: string) =>
       new ModelError('dtype-unsupported', `'${name}' holds ${what}. Load the model with dtype f32.`);

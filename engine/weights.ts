@@ -57,10 +57,13 @@ export interface LoadWeightsOptions {
 /** Bytes handed to a device before it is waited for: until it has taken them they lie in host memory. */
 const mostInFlight = 64 * 2 ** 20;
 
-/** How a tensor is held where matrices are wanted in `dtype`: norms in f32, and what has no whole blocks in f16. */
-function dtypeOf(shape: readonly number[], dtype: WeightDType): WeightDType {
+/**
+ * How a tensor is held where matrices are wanted in `dtype`: norms in f32; in f16 what has no whole blocks, and what a
+ * quantised checkpoint keeps whole.
+ */
+function dtypeOf(shape: readonly number[], dtype: WeightDType, isWhole: boolean): WeightDType {
   if (shape.length === 1) return 'f32';
-  return isQuantised(dtype) && !storable(dtype, shape) ? 'f16' : dtype;
+  return isQuantised(dtype) && (isWhole || !storable(dtype, shape)) ? 'f16' : dtype;
 }
 
 /** The device tensors of a model, by `embedding`, `layers.0.queryKeyValue` and so on. */
@@ -70,7 +73,8 @@ export function planWeights(config: LlamaConfig, dtype: WeightDType): PlannedTen
     const names = sources.map((source) => prefix + source);
     const rows = names.reduce((sum, name) => sum + shapes.get(name)![0]!, 0);
     const shape = [rows, ...shapes.get(names[0]!)!.slice(1)];
-    return { label, dtype: dtypeOf(shape, dtype), shape, arrangement, sources: names };
+    const isWhole = names.some((name) => config.wholeMatrices?.includes(name));
+    return { label, dtype: dtypeOf(shape, dtype, isWhole), shape, arrangement, sources: names };
   };
   const layers = Array.from({ length: config.numHiddenLayers }, (_, i) => {
     const prefix = `model.layers.${i}.`;

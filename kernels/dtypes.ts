@@ -20,7 +20,7 @@ export const quantBlock = 32;
 export const quantisedFormats: Readonly<
   Record<QuantisedDType, { readonly bits: number; readonly parameters: number }>
 > = {
-  // w = scale * quant, with quants of two's complement in [-127, 127]: 8.5 bits a weight.
+  // w = scale * quant, with quants of two's complement, in [-127, 127] where this package makes them: 8.5 bits a weight.
   q8: { bits: 8, parameters: 1 },
   // w = scale * quant + minimum, with quants in [0, 15]: 5 bits a weight.
   q4: { bits: 4, parameters: 2 },

@@ -134,7 +134,11 @@ describe('a model of another kind', () => {
       { rope_parameters: { partial_rotary_factor: 0.5 } },
       /'rope_parameters\.part/,
     ],
-    ['quantized weights', { quantization_config: { quant_method: 'gptq' } }, /quantization_config/],
+    [
+      'an unknown quantised build',
+      { quantization_config: { quant_method: 'hqq' } },
+      /'quantization_config': gptq, awq.*are read, but 'quant_method' is "hqq"/,
+    ],
   ])('is refused: %s', (_, changes, message) => {
     const error = errorOf(() => parse(changes));
     expect(error.code).toBe('architecture-unsupported');

@@ -14,6 +14,7 @@ import {
   writeModelFolder,
 } from '../bench/make-model/index.ts';
 import { projectionsOf, tensorsOf } from '../bench/make-model/tensors.ts';
+import { awqZero, decoders, wordsOf } from './support/quantised-peer.ts';
 import { float, floatsOf, type PeerTensor, readFileWithPeer } from './support/safetensors-peer.ts';
 import { largestDifference } from './support/tiny-guard.ts';
 
@@ -61,11 +62,6 @@ const modules = Array.from({ length: config.num_hidden_layers }, (_, layer) =>
   ),
 ).flat();
 
-const words = ({ dtype, bytes }: PeerTensor): Uint32Array => {
-  expect(dtype).toBe('I32');
-  return new Uint32Array(bytes.slice().buffer);
-};
-
 /** Names, shapes and dtypes: those of projections as told, all others as in the unquantised model. */
 function expectTensors(
   { tensors }: Build,
@@ -84,10 +80,11 @@ function expectTensors(
 
 /** How far the decoded weights of a module are from those they stand for, in steps between quants. */
 function errorsOf(
-  { weights }: Build,
+  { tensors, weights }: Build,
+  format: QuantisedFormatName,
   [module, outputs, inputs]: (typeof modules)[number],
-  decode: (output: number, input: number) => { readonly value: number; readonly step: number },
 ): { readonly worst: number; readonly mean: number } {
+  const decode = decoders[format]((part) => tensors.get(`${module}.${part}`)!, outputs, inputs);
   const intended = weights.get(`${module}.weight`)!;
   let [worst, sum] = [0, 0];
   for (let output = 0; output < outputs; output++) {
@@ -127,19 +124,10 @@ describe('GPTQ', () => {
 
   it('decodes to the weights', () => {
     for (const shape of modules) {
-      const [module, outputs, inputs] = shape;
-      const part = (name: string) => made.tensors.get(`${module}.${name}`)!;
-      const [qweight, qzeros, groups] = [words(part('qweight')), words(part('qzeros')), words(part('g_idx'))];
-      const scales = floatsOf(part('scales'));
-      const decode = (output: number, input: number) => {
-        const quant = (qweight[Math.floor(input / 8) * outputs + output]! >>> (4 * (input % 8))) & 15;
-        const group = groups[input]!;
-        const zero = ((qzeros[group * (outputs / 8) + Math.floor(output / 8)]! >>> (4 * (output % 8))) & 15) + 1;
-        const step = scales[group * outputs + output]!;
-        return { value: step * (quant - zero), step };
-      };
-      expectRounded(errorsOf(made, shape, decode), 0.51);
-      expect([...groups]).toEqual(Array.from({ length: inputs }, (_, input) => Math.floor(input / groupSize)));
+      const [module, , inputs] = shape;
+      expectRounded(errorsOf(made, 'gptq', shape), 0.51);
+      const [groups, qzeros] = ['g_idx', 'qzeros'].map((part) => wordsOf(made.tensors.get(`${module}.${part}`)!));
+      expect([...groups!]).toEqual(Array.from({ length: inputs }, (_, input) => Math.floor(input / groupSize)));
       expect(new Set(qzeros)).toEqual(new Set([0x7777_7777]));
     }
   });
@@ -164,26 +152,13 @@ describe('AWQ', () => {
   });
 
   it('decodes to the weights', () => {
-    // Output i of eight is the nibble at places[i], counted from the lowest.
-    const places = [0, 4, 1, 5, 2, 6, 3, 7];
     for (const shape of modules) {
       const [module, outputs] = shape;
-      const part = (name: string) => made.tensors.get(`${module}.${name}`)!;
-      const [qweight, qzeros] = [words(part('qweight')), words(part('qzeros'))];
-      const scales = floatsOf(part('scales'));
-      const nibble = (from: Uint32Array, row: number, output: number) =>
-        (from[row * (outputs / 8) + Math.floor(output / 8)]! >>> (4 * places[output % 8]!)) & 15;
-      const zeros = new Set<number>();
-      const decode = (output: number, input: number) => {
-        const group = Math.floor(input / groupSize);
-        const zero = nibble(qzeros, group, output);
-        zeros.add(zero);
-        const step = scales[group * outputs + output]!;
-        return { value: step * (nibble(qweight, input, output) - zero), step };
-      };
       // The zero point is rounded too: the ends of a group may be a step off.
-      expectRounded(errorsOf(made, shape, decode), 1.01);
-      expect(zeros.size).toBeGreaterThan(2);
+      expectRounded(errorsOf(made, 'awq', shape), 1.01);
+      const qzeros = wordsOf(made.tensors.get(`${module}.qzeros`)!);
+      const zeros = Array.from({ length: outputs }, (_, output) => awqZero(qzeros, outputs, 0, output));
+      expect(new Set(zeros).size).toBeGreaterThan(2);
     }
   });
 });
@@ -217,18 +192,10 @@ describe.each([
 
   it('decodes to the weights', () => {
     for (const shape of modules) {
-      const [module, , inputs] = shape;
-      const weight = made.tensors.get(`${module}.weight`)!;
-      const scales = floatsOf(made.tensors.get(`${module}.weight_scale`)!);
+      const weight = made.tensors.get(`${shape[0]}.weight`)!;
       const quants = dtype === 'I8' ? Float64Array.from(new Int8Array(weight.bytes)) : floatsOf(weight);
-      const decode = (output: number, input: number) => {
-        const quant = quants[output * inputs + input]!;
-        // Neighbours of an f8 are an eighth of its power of two apart, 2^-9 at least.
-        const ulp = dtype === 'I8' ? 1 : 2 ** (Math.max(-6, Math.floor(Math.log2(Math.abs(quant)))) - 3);
-        return { value: scales[output]! * quant, step: scales[output]! * ulp };
-      };
       // The scale is rounded to bfloat16: the largest weight may lie beyond the last quant.
-      expectRounded(errorsOf(made, shape, decode), 1.01);
+      expectRounded(errorsOf(made, name, shape), 1.01);
       expect(quants.reduce((most, quant) => Math.max(most, Math.abs(quant)), 0)).toBeGreaterThan(largest);
     }
   });

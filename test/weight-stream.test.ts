@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { expectedTensors } from '../engine/config.ts';
 import { CpuBackend, ModelError } from '../engine/index.ts';
 import { decodeToF32, type FloatDType } from '../engine/safetensors/convert.ts';
-import { type ByteFile, SafetensorsSource } from '../engine/safetensors/source.ts';
+import { SafetensorsSource } from '../engine/safetensors/source.ts';
 import { type Arrangement, type PlannedTensor, streamTensors } from '../engine/weight-stream.ts';
 import { loadWeights, weightBytes } from '../engine/weights.ts';
 import { product, type StoredArray, storedBytes, type WeightDType, weightDTypes } from '../kernels/contract.ts';
@@ -11,6 +11,7 @@ import { f32ToF16 } from '../kernels/f16.ts';
 import { decodeRows, quantise, quantisedSections } from '../kernels/quantise.ts';
 import { seededRandom } from '../kernels/random.ts';
 import { openTestDevice, testDevices } from './support/devices.ts';
+import { MemoryFile } from './support/memory-file.ts';
 import {
   encodeFloats,
   encodeSafetensors,
@@ -19,29 +20,6 @@ import {
   randomWeights,
   smallConfig,
 } from './support/model-files.ts';
-
-/** A file in memory that remembers what was read of it. */
-class MemoryFile implements ByteFile {
-  readonly name = 'memory.safetensors';
-  readonly size: number;
-  /** Positions, in order. */
-  readonly reads: number[] = [];
-  readonly #bytes: Uint8Array;
-
-  /** @param size more than there are bytes: the rest is zeros */
-  constructor(bytes: Uint8Array, size = bytes.length) {
-    this.#bytes = bytes;
-    this.size = size;
-  }
-
-  async read(target: Uint8Array, position: number): Promise<number> {
-    this.reads.push(position);
-    target.fill(0).set(this.#bytes.subarray(position, position + target.length));
-    return target.length;
-  }
-
-  async close(): Promise<void> {}
-}
 
 interface Matrix {
   readonly shape: readonly [rows: number, width: number];

@@ -4,7 +4,9 @@ import type { ArchitectureName } from '../architectures.ts';
 import { architectureOf, type LlamaConfig, parseLlamaConfig } from '../config.ts';
 import { ModelError } from '../errors.ts';
 import { isObject, parseJson, quote } from '../json.ts';
-import { checkTensors } from '../safetensors/check.ts';
+import type { QuantisedBuild } from '../quantised/build.ts';
+import { checkWeights } from '../quantised/check.ts';
+import { quantisedBuildOf } from '../quantised/config.ts';
 import type { FloatDType } from '../safetensors/convert.ts';
 import { type ByteFile, SafetensorsSource, type TensorSource } from '../safetensors/source.ts';
 
@@ -14,9 +16,13 @@ export interface ModelFolder extends AsyncDisposable {
   readonly architecture: ArchitectureName;
   readonly config: LlamaConfig;
   readonly source: TensorSource;
+  /** The tensors as the files hold them; `source` itself where nothing is quantised. */
+  readonly stored: TensorSource;
+  /** How the checkpoint holds its matrices, where that is in fewer bits. */
+  readonly quantised?: Pick<QuantisedBuild, 'name' | 'dtype'>;
   /** Every file of the folder, those that the engine does not read too, by name. */
   readonly files: readonly { readonly name: string; readonly bytes: number }[];
-  /** The dtypes that the model's weights are stored in, widest first. */
+  /** The dtypes that the model's weights are stored in, widest first; of a quantised checkpoint those that it keeps whole. */
   readonly storedDTypes: readonly FloatDType[];
 }
 
@@ -60,13 +66,19 @@ export async function openModelFolder(folder: string): Promise<ModelFolder> {
   const configPath = join(folder, configName);
   const architecture = architectureOf(json, configPath);
   const config = parseLlamaConfig(json, configPath);
-  const source = await openWeights(folder, sizes);
+  const stored = await openWeights(folder, sizes);
   try {
-    const storedDTypes = checkTensors(config, source.tensors);
-    const dispose = () => source[Symbol.asyncDispose]();
-    return { folder, architecture, config, source, files, storedDTypes, [Symbol.asyncDispose]: dispose };
+    const checked = checkWeights(config, quantisedBuildOf(json, configPath), stored);
+    return {
+      folder,
+      architecture,
+      files,
+      stored,
+      ...checked,
+      [Symbol.asyncDispose]: () => stored[Symbol.asyncDispose](),
+    };
   } catch (error) {
-    await source[Symbol.asyncDispose]();
+    await stored[Symbol.asyncDispose]();
     throw error;
   }
 }

@@ -8,18 +8,26 @@ import type { TensorInfo } from './header.ts';
  * Checks that `tensors` has every weight that `config` asks for, in the right shape and a float dtype. Others, such as
  * the `rotary_emb.inv_freq` of early Llama files, are tolerated.
  *
+ * @param counts whether a tensor's dtype is one of those to be returned
  * @returns the dtypes the weights are stored in, widest first
  * @throws ModelError `tensor-missing`, `tensor-mismatch` or `dtype-unsupported` that names the tensor
  */
-export function checkTensors(config: LlamaConfig, tensors: ReadonlyMap<string, TensorInfo>): readonly FloatDType[] {
+export function checkTensors(
+  config: LlamaConfig,
+  tensors: ReadonlyMap<string, TensorInfo>,
+  counts: (name: string) => boolean = () => true,
+): readonly FloatDType[] {
   const expected = expectedTensors(config);
   const missing = [...expected.keys()].filter((name) => !tensors.has(name));
   if (missing.length > 0) {
     const others = missing.length > 1 ? ` and ${missing.length - 1} others` : '';
+    const quantised = [...tensors.keys()].find((name) => /\.(?:qweight|weight_packed|SCB)$/.test(name));
     throw new ModelError(
       'tensor-missing',
       `the model's files lack ${quote(missing[0])}${others}, of ${expected.size} tensors that its config.json asks for. ` +
-        'Are all weight files there, and do they belong to this config.json?',
+        (quantised === undefined
+          ? 'Are all weight files there, and do they belong to this config.json?'
+          : `They hold ${quote(quantised)}, of a quantised build, but config.json has no 'quantization_config': take the build's own.`),
     );
   }
   const stored = new Set<string>();
@@ -38,7 +46,7 @@ export function checkTensors(config: LlamaConfig, tensors: ReadonlyMap<string, T
           'Use the unquantized model.',
       );
     }
-    stored.add(tensor.dtype);
+    if (counts(name)) stored.add(tensor.dtype);
   }
   return floatDTypes.filter((dtype) => stored.has(dtype));
 }

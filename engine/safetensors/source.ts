@@ -1,3 +1,4 @@
+import type { QuantisedDType } from '../../kernels/dtypes.ts';
 import { ModelError, SessionError } from '../errors.ts';
 import { quote } from '../json.ts';
 import { bitsPerElement, lengthBytes, parseHeader, readDataStart, type TensorInfo } from './header.ts';
@@ -23,6 +24,22 @@ export interface TensorSource extends AsyncDisposable {
    * left. Several tensors may be read at the same time.
    */
   read(name: string, options?: ReadOptions): AsyncIterable<Uint8Array>;
+  /** Of a quantised checkpoint: its matrices without the way over F32. */
+  readonly blocks?: BlockSource;
+}
+
+export interface BlockOptions {
+  /** Rows of every piece but the last. */
+  readonly rows: number;
+  readonly signal?: AbortSignal;
+}
+
+/** Matrices that a checkpoint holds in few bits, in the blocks of the engine's own dtypes. */
+export interface BlockSource {
+  /** The dtype in which a matrix can be had; undefined where `TensorSource.read` is the only way. */
+  dtypeOf(name: string): QuantisedDType | undefined;
+  /** Its rows in order, as `Backend.writeRows` takes them: quants and parameters, valid until the next are asked for. */
+  read(name: string, options: BlockOptions): AsyncIterable<readonly Uint8Array[]>;
 }
 
 /** A file that can be read at any position: a `FileHandle`, a `Blob`, ranges of a URL. */

@@ -69,14 +69,16 @@ export async function folderPolicy(
 }
 
 /**
- * What `auto` comes down to: f16 where the checkpoint has sixteen bits, else f32.
+ * What `auto` comes down to: q8 or q4 where the checkpoint is quantised, f16 where it has sixteen bits, else f32.
  * @throws OptionError `option-invalid`
  */
 export function resolveDType(
   asked: LoadOptions['dtype'],
-  { storedDTypes }: Pick<ModelFolder, 'storedDTypes'>,
+  { storedDTypes, quantised }: Pick<ModelFolder, 'storedDTypes' | 'quantised'>,
 ): WeightDType {
-  if (asked === undefined || asked === 'auto') return storedDTypes.includes('F32') ? 'f32' : 'f16';
+  if (asked === undefined || asked === 'auto') {
+    return quantised?.dtype ?? (storedDTypes.includes('F32') ? 'f32' : 'f16');
+  }
   if (weightDTypes.includes(asked)) return asked;
   throw new OptionError('option-invalid', `The dtype must be auto, ${weightDTypes.join(', ')}, but is '${asked}'.`);
 }
@@ -90,10 +92,10 @@ export function resolveCacheTokens(cacheMemory: number | undefined, config: Llam
 }
 
 /** Hashes the model with what decides how text becomes tokens, and turns a prompt. */
-async function hashOf({ folder, files, config, source }: ModelFolder): Promise<string> {
+async function hashOf({ folder, files, config, stored }: ModelFolder): Promise<string> {
   const names = files.map(({ name }) => name).filter((name) => /^(?:tokenizer|chat_template)/.test(name));
   const contents = await Promise.all(names.map(async (name) => [name, await readFile(join(folder, name))] as const));
-  return modelHash({ config, source, tokenizer: Object.fromEntries(contents) });
+  return modelHash({ config, source: stored, tokenizer: Object.fromEntries(contents) });
 }
 
 /** Puts a guard together from a model folder. */

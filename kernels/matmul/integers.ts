@@ -12,7 +12,7 @@ import { defineFinish } from './panels.ts';
 const tileRows = 4;
 
 /**
- * A row of `x` becomes whole numbers of this magnitude at most. With quants of 127 a block of 32 products sums up to
+ * A row of `x` becomes whole numbers of this magnitude at most. With quants of 128 a block of 32 products sums up to
  * 1.3e8 at most, far within 32 bits: sixteen bits cost no more than eight here, and lose next to nothing.
  */
 const largest = 32_767;
