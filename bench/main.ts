@@ -9,6 +9,7 @@ import { LlamaGuardError } from '../kernels/errors.ts';
 import { compareResults } from './compare.ts';
 import { describeEnvironment } from './environment.ts';
 import { options as formatOptions } from './formats.ts';
+import { options as loadOptions } from './load.ts';
 import { type Flags, type Measurement, type ThreadFlags, threadsOption, wholeNumber } from './measurement.ts';
 import { options as modelOptions } from './models.ts';
 import { formatResult, makeResult, type Result, readResult, type Sections } from './schema.ts';
@@ -44,6 +45,12 @@ const measurements: readonly Measurement<never>[] = [
     does: 'what each way to hold weights costs the scores, and what memory it saves',
     options: formatOptions,
     load: () => import('./formats.ts'),
+  },
+  {
+    name: 'load',
+    does: 'how fast models come from the disk to each device, beside a plain read of the same files',
+    options: loadOptions,
+    load: () => import('./load.ts'),
   },
   {
     name: 'tune',

@@ -162,6 +162,29 @@ const formats = z.object({
   targets: z.array(target),
 });
 
+const loadingRow = timing.extend({
+  /** In the files. */
+  stored: z.string(),
+  /** On the device. */
+  dtype: z.string(),
+  /** Of the files. */
+  bytes: count,
+  gigabytesPerSecond: amount,
+  /** Of a plain sequential read of the same files, piece by piece into the same memory, in the same process. */
+  readGigabytesPerSecond: amount,
+  /** Of one into memory of its own, which the system has yet to provide. */
+  keptGigabytesPerSecond: amount,
+  /** Speed of loading by that of either read: the median of all rounds. */
+  shareOfRead: amount,
+  shareOfKept: amount,
+  deviceBytes: count,
+  /** The most that the process took beyond the device's memory. */
+  hostBytes: amount,
+});
+
+/** Loading of models from the disk, page cache warm. */
+const loading = z.object({ ...computedOn, rows: z.array(loadingRow), targets: z.array(target) });
+
 const tuning = z.object({
   file: z.string(),
   choices: z.array(z.object({ shapes: z.string(), variant: z.string() })),
@@ -175,6 +198,7 @@ const resultSchema = z.object({
   guard: z.array(guard).optional(),
   models: z.array(model).optional(),
   formats: z.array(formats).optional(),
+  loading: z.array(loading).optional(),
   tuning: tuning.optional(),
 });
 
@@ -194,6 +218,8 @@ export type GuardResult = z.infer<typeof guard>;
 export type ModelResult = z.infer<typeof model>;
 export type FormatRow = z.infer<typeof format>;
 export type FormatsResult = z.infer<typeof formats>;
+export type LoadingRow = z.infer<typeof loadingRow>;
+export type LoadingResult = z.infer<typeof loading>;
 export type ModelPass = z.infer<typeof modelPass>;
 
 export function makeResult(environment: Environment, sections: Sections): Result {

@@ -5,6 +5,7 @@ import type {
   FormatsResult,
   GuardResult,
   KernelsResult,
+  LoadingResult,
   ModelPass,
   ModelResult,
   Result,
@@ -45,6 +46,7 @@ export function tablesOf(result: Result): Table[] {
     ...(result.guard ?? []).flatMap(guardTables),
     ...(result.models ?? []).map(modelTable),
     ...(result.formats ?? []).flatMap(formatsTables),
+    ...(result.loading ?? []).flatMap(loadingTables),
     ...tuningTable(result),
   ];
 }
@@ -84,6 +86,38 @@ function formatsTables(formats: FormatsResult): Table[] {
     notes.push(`AUPRC over the ${labelled} of them that are labelled.`);
   }
   return [{ title, columns, rows, notes }, ...targetsTable(title, formats.targets)];
+}
+
+function loadingTables(loading: LoadingResult): Table[] {
+  const title = `Loading on ${deviceOf(loading)}`;
+  const rows = loading.rows.map((row) => [
+    `${row.stored} to ${row.dtype}`,
+    formatBytes(row.bytes),
+    ...times(row),
+    figure(row.gigabytesPerSecond),
+    figure(row.readGigabytesPerSecond),
+    percent(row.shareOfRead),
+    figure(row.keptGigabytesPerSecond),
+    percent(row.shareOfKept),
+    formatBytes(row.hostBytes),
+  ]);
+  const columns = [
+    'weights',
+    'files',
+    'ms',
+    'p90 ms',
+    'GB/s',
+    'plain read GB/s',
+    '% of it',
+    'kept read GB/s',
+    '% of it ',
+    'host memory',
+  ];
+  const notes = [
+    'A plain read goes through the same files in order, each piece into the same memory; a kept one into memory of its own.',
+    "Host memory is what the process grew by at the most, beyond the device's own.",
+  ];
+  return [{ title, columns, rows, notes }, ...targetsTable(title, loading.targets)];
 }
 
 function tuningTable({ tuning }: Result): Table[] {

@@ -80,6 +80,12 @@ export interface Backend {
    * They begin on four bytes, as every even row does, and end so or with the tensor; the bytes are copied.
    */
   writeRows(tensor: Tensor, firstRow: number, sections: readonly Uint8Array[]): void;
+  /**
+   * The memory of whole rows as they are stored, a part for each of the tensor's sections, to be filled in the place of
+   * `writeRows`. Nothing may be allocated or run until it is. Undefined where the memory is out of reach or in use; absent
+   * where it always is.
+   */
+  rowsInPlace?(tensor: Tensor, firstRow: number, rows: number): readonly Uint8Array[] | undefined;
   /** The tensor's elements; f16 as its bits, a quantised tensor as the words of its storage. @throws DeviceError `device-lost`, `device-failure`. */
   read(tensor: Tensor): Promise<HostArray>;
   /** Queues an operation. Shapes, dtypes and scalars are checked first. @throws ContractError */

@@ -1,25 +1,17 @@
 /**
- * From the tensors of a checkpoint to those of a device: read in chunks of whole rows, arranged, converted or
- * quantised, and handed on.
+ * From the tensors of a checkpoint to those of a device: read in pieces of whole rows, arranged, converted or quantised,
+ * and handed on.
  *
- * Host memory: while one tensor is converted, the next is being read. Each has at most two sources at a time with two
- * chunks each (`TensorSource.read`), eight chunks in all, and what they are converted into takes as much again: 64 MiB
- * with chunks of 4 MiB, whatever the model's size. Only rows of more than 2 MiB, of which no model is known, take more.
+ * Host memory: while a piece is converted, the next ones are being read, and so is the beginning of the next tensor; ten
+ * pieces of 4 MiB at the most, and what they are converted into takes half as much again: 64 MiB, whatever the model's
+ * size. Rows that are stored as the device holds them go straight to where they stay, where a device lets them. Only rows of
+ * more than 2 MiB, of which no model is known, take more, and what quantised checkpoints do (quantised/source.ts).
  */
-import {
-  isQuantised,
-  product,
-  quantBlock,
-  quantisedFormats,
-  type Section,
-  sectionsOf,
-  type WeightDType,
-} from '../kernels/contract.ts';
-import { quantise } from '../kernels/quantise.ts';
-import { ModelError } from './errors.ts';
-import { decodeToF16, decodeToF32, type FloatDType } from './safetensors/convert.ts';
+import { isQuantised, product, type Section, sectionsOf, type WeightDType } from '../kernels/contract.ts';
+import { isSame, RowEncoder, type StoredPart } from './row-encoder.ts';
+import type { FloatDType } from './safetensors/convert.ts';
 import { bitsPerElement, type TensorInfo } from './safetensors/header.ts';
-import { defaultChunkBytes, type TensorSource } from './safetensors/source.ts';
+import { defaultChunkBytes, type PieceSource, type TensorSource } from './safetensors/source.ts';
 
 /**
  * How a device tensor is made of checkpoint tensors of equal width: `stack` puts the rows of one behind those of the
@@ -41,30 +33,67 @@ export interface PlannedTensor {
 export interface EncodedRows {
   readonly label: string;
   readonly firstRow: number;
-  /** As `Backend.writeRows` takes them. */
+  /** As `Backend.writeRows` takes them; none where they are where `Place` said already. */
   readonly sections: readonly Uint8Array[];
   /** Bytes of the checkpoint that went into them. */
   readonly sourceBytes: number;
+}
+
+/** As `Backend.rowsInPlace`, of a planned tensor. */
+export type Place = (tensor: PlannedTensor, firstRow: number, rows: number) => readonly Uint8Array[] | undefined;
+
+export interface StreamOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly place?: Place;
 }
 
 /** Rows as the checkpoint stores them: neighbours of one tensor, or as many of each of several that take turns. */
 interface StoredRows {
   /** The first of them in the device tensor. */
   readonly firstRow: number;
-  /** Rows of each part. */
-  readonly count: number;
   /** Bytes of the checkpoint that they take. */
   readonly sourceBytes: number;
+  /** None where they are in their place already. */
   readonly parts: readonly StoredPart[];
 }
 
-/** Neighbouring rows of one tensor: numbers, or blocks of the device tensor's dtype. */
-type StoredPart = { readonly name: string; readonly count: number } & (
-  | { readonly dtype: FloatDType; readonly bytes: Uint8Array }
-  | { readonly sections: readonly Uint8Array[] }
-);
+/** What the rows of a tensor come from. */
+interface Origin {
+  readonly source: TensorSource;
+  readonly encoder: RowEncoder;
+  readonly options: StreamOptions;
+}
 
 const widthOf = ({ shape }: PlannedTensor): number => product(shape.slice(1));
+
+const rowBytesOf = (tensor: PlannedTensor, { dtype }: TensorInfo): number =>
+  (widthOf(tensor) * bitsPerElement[dtype]) / 8;
+
+/** Tensors whose rows are read together: all that take turns, or one after another. */
+function groupsOf({ arrangement, sources }: PlannedTensor, { tensors }: TensorSource): TensorInfo[][] {
+  const infos = sources.map((name) => tensors.get(name)!);
+  return arrangement === 'stack' ? infos.map((info) => [info]) : [infos];
+}
+
+/** Rows of a piece: an even number, so that they begin on four bytes in every dtype. */
+function pieceRows(tensor: PlannedTensor, group: readonly TensorInfo[]): number {
+  const widest = Math.max(...group.map((info) => rowBytesOf(tensor, info)));
+  return Math.max(2, Math.floor(defaultChunkBytes / widest / 2) * 2);
+}
+
+/** Bytes, and numbers, of the largest piece of any tensor. */
+function largestPiece(plan: readonly PlannedTensor[], source: TensorSource): readonly [bytes: number, count: number] {
+  const rows = plan.flatMap((tensor) =>
+    groupsOf(tensor, source).flatMap((group) => {
+      const most = pieceRows(tensor, group);
+      return group.map((info) => ({ rows: Math.min(most, info.shape[0]!), width: widthOf(tensor), info, tensor }));
+    }),
+  );
+  return [
+    Math.max(0, ...rows.map(({ rows, tensor, info }) => rows * rowBytesOf(tensor, info))),
+    Math.max(0, ...rows.map(({ rows, width }) => rows * width)),
+  ];
+}
 
 /**
  * All rows of the planned tensors, tensor by tensor.
@@ -73,70 +102,136 @@ const widthOf = ({ shape }: PlannedTensor): number => product(shape.slice(1));
 export async function* streamTensors(
   plan: readonly PlannedTensor[],
   source: TensorSource,
-  signal?: AbortSignal,
+  options: StreamOptions = {},
 ): AsyncGenerator<EncodedRows, void, void> {
+  const encoder = new RowEncoder(...largestPiece(plan, source));
   const begin = (tensor: PlannedTensor | undefined) => {
     if (!tensor) return undefined;
-    const chunks = storedRows(tensor, source, signal);
-    const first = chunks.next();
+    const rows = storedRows(tensor, { source, encoder, options });
+    const first = rows.next();
     // Awaited when its turn comes; until then a failure must not count as unhandled.
     first.catch(() => {});
-    return { tensor, chunks, first };
+    return { tensor, rows, first };
   };
-  const encoder = new RowEncoder();
   let ahead = begin(plan[0]);
   try {
     for (let i = 1; ahead; i++) {
-      const { tensor, chunks, first } = ahead;
+      const { tensor, rows, first } = ahead;
       ahead = begin(plan[i]);
       try {
-        for (let result = await first; !result.done; result = await chunks.next()) {
-          yield encoder.encode(tensor, result.value);
+        for (let result = await first; !result.done; result = await rows.next()) {
+          yield encode(tensor, result.value, encoder, options);
         }
       } finally {
-        await chunks.return();
+        await rows.return();
       }
     }
   } finally {
-    await ahead?.chunks.return();
+    await ahead?.rows.return();
   }
 }
 
-/** The rows of a tensor's sources, chunk by chunk. */
-async function* storedRows(
+function encode(
   tensor: PlannedTensor,
-  source: TensorSource,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<StoredRows, void, void> {
-  const { arrangement, sources } = tensor;
-  const groups = arrangement === 'stack' ? sources.map((name) => [name]) : [sources];
-  let firstRow = 0;
-  for (const names of groups) {
-    const infos = names.map((name) => source.tensors.get(name)!);
-    // An even number, so that rows begin on four bytes in every dtype.
-    const widest = Math.max(...infos.map((info) => rowBytesOf(tensor, info)));
-    const rows = Math.max(2, Math.floor(defaultChunkBytes / widest / 2) * 2);
-    const readers = infos.map((info) => partsOf(tensor, info, rows, source, signal));
-    let done = 0;
-    try {
-      for (;;) {
-        const results = await Promise.all(readers.map((reader) => reader.next()));
-        const parts = results.flatMap(({ value }) => (value ? [value] : []));
-        if (parts.length < readers.length) break;
-        const { count } = parts[0]!;
-        const sourceBytes = infos.reduce((sum, info) => sum + bytesUpTo(info, done + count) - bytesUpTo(info, done), 0);
-        yield { firstRow, count, sourceBytes, parts };
-        firstRow += count * parts.length;
-        done += count;
-      }
-    } finally {
-      await Promise.all(readers.map((reader) => reader.return()));
-    }
+  { firstRow, sourceBytes, parts }: StoredRows,
+  encoder: RowEncoder,
+  { place }: StreamOptions,
+): EncodedRows {
+  const rows = { label: tensor.label, firstRow, sourceBytes };
+  if (parts.length === 0) return { ...rows, sections: [] };
+  const count = parts.reduce((sum, part) => sum + part.count, 0);
+  const inPlace = parts.length > 1 ? place?.(tensor, firstRow, count) : undefined;
+  const sections = encoder.encode(parts, tensor.dtype, inPlace);
+  return { ...rows, sections: inPlace ? [] : sections };
+}
+
+/** The rows of a tensor's sources, piece by piece. */
+async function* storedRows(tensor: PlannedTensor, origin: Origin): AsyncGenerator<StoredRows, void, void> {
+  let first = 0;
+  for (const group of groupsOf(tensor, origin.source)) {
+    const { pieces } = origin.source;
+    const arePieces = pieces && group.every(({ name }) => pieces.has(name));
+    yield* arePieces
+      ? rowsOfPieces(tensor, group, first, pieces, origin)
+      : rowsFromEndToEnd(tensor, group, first, origin);
+    first += group.reduce((sum, { shape }) => sum + shape[0]!, 0);
   }
 }
 
-const rowBytesOf = (tensor: PlannedTensor, { dtype }: TensorInfo): number =>
-  (widthOf(tensor) * bitsPerElement[dtype]) / 8;
+/** Pieces of a tensor that are read ahead while one is in hand; where tensors take turns, of each of them. */
+const piecesAhead = { alone: 2, inTurn: 1 } as const;
+
+/** Rows that can be read anywhere: several pieces are read at the same time. */
+async function* rowsOfPieces(
+  tensor: PlannedTensor,
+  group: readonly TensorInfo[],
+  base: number,
+  pieces: PieceSource,
+  { encoder, options: { signal, place } }: Origin,
+): AsyncGenerator<StoredRows, void, void> {
+  const rows = pieceRows(tensor, group);
+  const height = group[0]!.shape[0]!;
+  const stayAsTheyAre = group.length === 1 && isSame(group[0]!.dtype as FloatDType, tensor.dtype);
+  const begin = (first: number) => {
+    signal?.throwIfAborted();
+    const count = Math.min(rows, height - first);
+    const firstRow = base + first * group.length;
+    const [inPlace] = (stayAsTheyAre && place?.(tensor, firstRow, count)) || [];
+    const buffers = inPlace ? [] : group.map(() => encoder.take());
+    const bytes = group.map((info, i) => inPlace ?? buffers[i]!.subarray(0, count * rowBytesOf(tensor, info)));
+    const reads = group.map((info, i) => pieces.read(info.name, first * rowBytesOf(tensor, info), bytes[i]!));
+    const parts = group.map(({ name, dtype }, i) => ({ name, count, dtype: dtype as FloatDType, bytes: bytes[i]! }));
+    const sourceBytes = group.reduce((sum, info) => sum + bytesUpTo(info, first + count) - bytesUpTo(info, first), 0);
+    const stored = { firstRow, sourceBytes, parts: inPlace ? [] : parts };
+    const done = Promise.all(reads);
+    // Awaited when its turn comes; until then a failure must not count as unhandled.
+    done.catch(() => {});
+    return { stored, buffers, reads, done };
+  };
+  const most = 1 + (group.length === 1 ? piecesAhead.alone : piecesAhead.inTurn);
+  const pending: ReturnType<typeof begin>[] = [];
+  let next = 0;
+  try {
+    for (;;) {
+      for (; next < height && pending.length < most; next += rows) pending.push(begin(next));
+      const [current] = pending;
+      if (!current) return;
+      await current.done;
+      yield current.stored;
+      encoder.give(current.buffers);
+      pending.shift();
+    }
+  } finally {
+    // A buffer that is still being filled must not go to another reader.
+    await Promise.allSettled(pending.flatMap(({ reads }) => reads));
+    for (const { buffers } of pending) encoder.give(buffers);
+  }
+}
+
+/** Rows of tensors that only come in their order, a piece of each at a time. */
+async function* rowsFromEndToEnd(
+  tensor: PlannedTensor,
+  group: readonly TensorInfo[],
+  base: number,
+  { source, options: { signal } }: Origin,
+): AsyncGenerator<StoredRows, void, void> {
+  const rows = pieceRows(tensor, group);
+  const readers = group.map((info) => partsOf(tensor, info, rows, source, signal));
+  let done = 0;
+  try {
+    for (;;) {
+      const results = await Promise.all(readers.map((reader) => reader.next()));
+      const parts = results.flatMap(({ value }) => (value ? [value] : []));
+      if (parts.length < readers.length) return;
+      const { count } = parts[0]!;
+      const sourceBytes = group.reduce((sum, info) => sum + bytesUpTo(info, done + count) - bytesUpTo(info, done), 0);
+      yield { firstRow: base + done * group.length, sourceBytes, parts };
+      done += count;
+    }
+  } finally {
+    await Promise.all(readers.map((reader) => reader.return()));
+  }
+}
 
 /** Bytes of the checkpoint that the first rows of a tensor take, which are not always those that are read of it. */
 const bytesUpTo = ({ begin, end, shape }: TensorInfo, rows: number): number =>
@@ -152,7 +247,7 @@ async function* partsOf(
 ): AsyncGenerator<StoredPart, void, void> {
   const { name, dtype } = info as TensorInfo & { readonly dtype: FloatDType };
   const options = signal ? { signal } : {};
-  if (source.blocks && source.blocks.dtypeOf(name) === tensor.dtype) {
+  if (isQuantised(tensor.dtype) && source.blocks?.dtypeOf(name) === tensor.dtype) {
     const [{ rowBytes }] = sectionsOf(tensor.dtype, tensor.shape) as [Section, Section];
     for await (const sections of source.blocks.read(name, { rows, ...options })) {
       yield { name, count: sections[0]!.length / rowBytes, sections };
@@ -162,72 +257,5 @@ async function* partsOf(
   const rowBytes = rowBytesOf(tensor, info);
   for await (const bytes of source.read(name, { chunkBytes: rows * rowBytes, ...options })) {
     yield { name, count: bytes.length / rowBytes, dtype, bytes };
-  }
-}
-
-/** Converts rows, in memory that it uses again. */
-class RowEncoder {
-  readonly #floats = new Scratch();
-  readonly #sections = [new Scratch(), new Scratch()];
-  readonly #merged = [new Scratch(), new Scratch()];
-
-  encode(tensor: PlannedTensor, { firstRow, count, sourceBytes, parts }: StoredRows): EncodedRows {
-    const { label, dtype } = tensor;
-    const rows = { label, firstRow, sourceBytes };
-    if (parts.length === 1) return { ...rows, sections: this.#convert(parts[0]!, dtype) };
-    const merged: Uint8Array[] = [];
-    for (const [k, part] of parts.entries()) {
-      for (const [i, section] of this.#convert(part, dtype).entries()) {
-        merged[i] ??= this.#merged[i]!.bytes(section.length * parts.length);
-        interleaveRows(section, merged[i], { rowBytes: section.length / count, of: parts.length, turn: k });
-      }
-    }
-    return { ...rows, sections: merged };
-  }
-
-  #convert(part: StoredPart, dtype: WeightDType): readonly Uint8Array[] {
-    if ('sections' in part) return part.sections;
-    const { name, dtype: stored, bytes } = part;
-    const count = (bytes.length * 8) / bitsPerElement[stored];
-    const refuse = (what: string) =>
-      new ModelError('dtype-unsupported', `'${name}' holds ${what}. Load the model with dtype f32.`);
-    if (dtype === 'f16') {
-      const target = this.#sections[0]!.bytes(2 * count);
-      const { outOfRange } = decodeToF16(bytes, stored, new Uint16Array(target.buffer, 0, count));
-      if (outOfRange !== undefined) throw refuse('a number beyond the range of f16 (65,504)');
-      return [target];
-    }
-    const target = this.#floats.bytes(4 * count);
-    const floats = decodeToF32(bytes, stored, new Float32Array(target.buffer, 0, count));
-    if (!isQuantised(dtype)) return [target];
-    const { bits, parameters } = quantisedFormats[dtype];
-    const quants = this.#sections[0]!.bytes((count * bits) / 8);
-    const halves = this.#sections[1]!.bytes((count / quantBlock) * parameters * 2);
-    const into = { quants, parameters: new Uint16Array(halves.buffer, 0, halves.length / 2) };
-    if (quantise(floats, dtype, into) !== undefined) {
-      throw refuse(`numbers that ${dtype} cannot: NaN, infinities, or far beyond the range of f16 (65,504)`);
-    }
-    return [quants, halves];
-  }
-}
-
-/** Puts rows into every `of`-th row of `target`, from row `turn` on. */
-function interleaveRows(
-  rows: Uint8Array,
-  target: Uint8Array,
-  { rowBytes, of, turn }: { readonly rowBytes: number; readonly of: number; readonly turn: number },
-): void {
-  for (let at = 0; at < rows.length; at += rowBytes) {
-    target.set(rows.subarray(at, at + rowBytes), at * of + turn * rowBytes);
-  }
-}
-
-/** Memory that grows to what was asked for most. */
-class Scratch {
-  #buffer = new ArrayBuffer(0);
-
-  bytes(count: number): Uint8Array<ArrayBuffer> {
-    if (this.#buffer.byteLength < count) this.#buffer = new ArrayBuffer(count);
-    return new Uint8Array(this.#buffer, 0, count);
   }
 }

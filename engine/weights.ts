@@ -2,7 +2,7 @@ import { isQuantised, storable, storedBytes, type WeightDType } from '../kernels
 import type { Backend, Tensor } from './backend.ts';
 import { expectedTensors, type LlamaConfig } from './config.ts';
 import type { TensorSource } from './safetensors/source.ts';
-import { type PlannedTensor, streamTensors } from './weight-stream.ts';
+import { type Place, type PlannedTensor, streamTensors } from './weight-stream.ts';
 
 export type { WeightDType } from '../kernels/contract.ts';
 
@@ -116,8 +116,9 @@ export async function loadWeights(
   try {
     // All at once, so that a model that does not fit is told of before it is read.
     for (const { label, dtype, shape } of plan) tensors.set(label, backend.allocate(label, dtype, shape));
-    for await (const { label, firstRow, sections, sourceBytes } of streamTensors(plan, source, signal)) {
-      backend.writeRows(tensors.get(label)!, firstRow, sections);
+    const place: Place = ({ label }, firstRow, rows) => backend.rowsInPlace?.(tensors.get(label)!, firstRow, rows);
+    for await (const { label, firstRow, sections, sourceBytes } of streamTensors(plan, source, { signal, place })) {
+      if (sections.length > 0) backend.writeRows(tensors.get(label)!, firstRow, sections);
       inFlight += sections.reduce((sum, { length }) => sum + length, 0);
       if (inFlight >= mostInFlight) {
         await backend.finish();

@@ -8,6 +8,7 @@ import {
   type BlockOptions,
   type BlockSource,
   defaultChunkBytes,
+  type PieceSource,
   type ReadOptions,
   type TensorSource,
 } from '../safetensors/source.ts';
@@ -35,6 +36,8 @@ export class QuantisedSource implements TensorSource {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly totalBytes: number;
   readonly blocks: BlockSource;
+  /** Of what is stored whole. */
+  readonly pieces?: PieceSource;
   /** Matrices that are no quantised ones, by name. */
   readonly wholeMatrices: readonly string[];
   readonly #build: QuantisedBuild;
@@ -57,6 +60,8 @@ export class QuantisedSource implements TensorSource {
     this.wholeMatrices = matrices.map(([name]) => name).filter((name) => !modules.has(name));
     this.tensors = presented(stored.tensors, modules);
     this.totalBytes = [...this.tensors.values()].reduce((sum, { begin, end }) => sum + end - begin, 0);
+    const { pieces } = stored;
+    if (pieces) this.pieces = { has: (name) => !modules.has(name) && pieces.has(name), read: pieces.read };
     this.blocks = {
       dtypeOf: (name) => (modules.has(name) ? build.dtype : undefined),
       read: (name, options) => this.#readBlocks(name, options),
@@ -138,14 +143,20 @@ export class QuantisedSource implements TensorSource {
     buffers: Uint8Array[],
     signal: AbortSignal | undefined,
   ): Promise<Uint8Array> {
-    const whole = this.#takeBuffer(end - begin);
-    buffers.push(whole);
+    const buffer = this.#takeBuffer(end - begin);
+    buffers.push(buffer);
+    const whole = buffer.subarray(0, end - begin);
+    if (this.#stored.pieces?.has(name)) {
+      signal?.throwIfAborted();
+      await this.#stored.pieces.read(name, 0, whole);
+      return whole;
+    }
     let at = 0;
     for await (const chunk of this.#stored.read(name, signal ? { signal } : {})) {
       whole.set(chunk, at);
       at += chunk.length;
     }
-    return whole.subarray(0, at);
+    return whole;
   }
 
   /** The smallest of those at hand that is large enough: tensors of all sizes take turns. */

@@ -24,8 +24,18 @@ export interface TensorSource extends AsyncDisposable {
    * left. Several tensors may be read at the same time.
    */
   read(name: string, options?: ReadOptions): AsyncIterable<Uint8Array>;
+  /** What can be read besides, faster: any piece of a tensor, into memory that is at hand. */
+  readonly pieces?: PieceSource;
   /** Of a quantised checkpoint: its matrices without the way over F32. */
   readonly blocks?: BlockSource;
+}
+
+/** Tensors of which any piece can be read, several at the same time. */
+export interface PieceSource {
+  /** Whether this tensor is one; others are read from end to end. */
+  has(name: string): boolean;
+  /** Fills `target` with the tensor's bytes from `position` on. */
+  read(name: string, position: number, target: Uint8Array): Promise<void>;
 }
 
 export interface BlockOptions {
@@ -48,7 +58,10 @@ export interface ByteFile {
   readonly name: string;
   /** Bytes. */
   readonly size: number;
-  /** Fills `target` from `position` as far as it can, and says how many bytes came: 0 only where the file has ended. */
+  /**
+   * Fills `target`, which may lie in shared memory, from `position` as far as it can, and says how many bytes came: 0
+   * only where the file has ended.
+   */
   read(target: Uint8Array, position: number): Promise<number>;
   close(): Promise<void>;
 }
@@ -62,6 +75,7 @@ export interface ByteFile {
 export class SafetensorsSource implements TensorSource {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly totalBytes: number;
+  readonly pieces: PieceSource;
   readonly #files: readonly ByteFile[];
   readonly #fileOf: ReadonlyMap<string, ByteFile>;
   readonly #spare: Uint8Array[] = [];
@@ -76,6 +90,14 @@ export class SafetensorsSource implements TensorSource {
     this.#fileOf = fileOf;
     this.tensors = tensors;
     this.totalBytes = [...tensors.values()].reduce((sum, { begin, end }) => sum + end - begin, 0);
+    this.pieces = {
+      has: (name) => tensors.has(name),
+      read: async (name, position, target) => {
+        const [info, file] = this.#find(name);
+        if (this.#closed) throw closed(file, name);
+        await readFully(file, target, info.begin + position, `tensor ${quote(name)}`);
+      },
+    };
   }
 
   /**
@@ -117,9 +139,7 @@ export class SafetensorsSource implements TensorSource {
    */
   async *read(name: string, options: ReadOptions = {}): AsyncGenerator<Uint8Array, void, void> {
     const { signal, chunkBytes = defaultChunkBytes } = options;
-    const info = this.tensors.get(name);
-    const file = this.#fileOf.get(name);
-    if (!info || !file) throw new ModelError('tensor-missing', `the model has no tensor ${quote(name)}.`);
+    const [info, file] = this.#find(name);
     if (!(chunkBytes >= 1)) {
       throw new SessionError('invalid-argument', `chunkBytes must be 1 or more, but is ${chunkBytes}.`);
     }
@@ -133,7 +153,7 @@ export class SafetensorsSource implements TensorSource {
     let turn = 0;
     const readNext = (): Promise<Uint8Array> | undefined => {
       if (position === info.end) return undefined;
-      if (this.#closed) throw new SessionError('disposed', `${file.name} was closed while ${quote(name)} was read.`);
+      if (this.#closed) throw closed(file, name);
       signal?.throwIfAborted();
       buffers[turn] ??= this.#takeBuffer(bufferBytes);
       const chunk = buffers[turn]!.subarray(0, Math.min(bufferBytes, info.end - position));
@@ -165,11 +185,21 @@ export class SafetensorsSource implements TensorSource {
     await this.#closed;
   }
 
+  #find(name: string): readonly [TensorInfo, ByteFile] {
+    const info = this.tensors.get(name);
+    const file = this.#fileOf.get(name);
+    if (info && file) return [info, file];
+    throw new ModelError('tensor-missing', `the model has no tensor ${quote(name)}.`);
+  }
+
   #takeBuffer(bytes: number): Uint8Array {
     const spare = this.#spare.pop();
     return spare && spare.length >= bytes ? spare : new Uint8Array(bytes);
   }
 }
+
+const closed = (file: ByteFile, tensor: string) =>
+  new SessionError('disposed', `${file.name} was closed while ${quote(tensor)} was read.`);
 
 async function readHeader(file: ByteFile): Promise<ReadonlyMap<string, TensorInfo>> {
   const start = await readFully(file, new Uint8Array(Math.min(lengthBytes, file.size)), 0, 'the header');

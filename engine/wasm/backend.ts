@@ -143,6 +143,16 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     }
   }
 
+  rowsInPlace(tensor: Tensor, firstRow: number, rows: number): Uint8Array[] | undefined {
+    this.#assertUsable();
+    if (!this.#idle) return undefined;
+    const { address, dtype, shape } = asLinearTensor(tensor);
+    return sectionsOf(dtype, shape).map(({ offset, rowBytes }) => {
+      const begin = address + offset + firstRow * rowBytes;
+      return this.#memory.bytes.subarray(begin, begin + rows * rowBytes);
+    });
+  }
+
   read(tensor: Tensor): Promise<HostArray> {
     return this.#after(() => {
       const { address, bytes, dtype } = asLinearTensor(tensor);

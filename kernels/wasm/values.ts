@@ -342,6 +342,21 @@ export class I32x4 extends V128 {
     return new I32x4(after([this, I32.const(bits)], ...simd(171)));
   }
 
+  /** Fills with zeros. */
+  shr(bits: number) {
+    return new I32x4(after([this, I32.const(bits)], ...simd(173)));
+  }
+
+  /** The smaller of unsigned numbers. */
+  min(other: I32x4) {
+    return new I32x4(after([this, other], ...simd(183)));
+  }
+
+  /** Whether the numbers are the same. */
+  eq(other: I32x4) {
+    return new I32x4(after([this, other], ...simd(55)));
+  }
+
   /** Whether unsigned numbers are at most as large. */
   le(other: I32x4) {
     return new I32x4(after([this, other], ...simd(62)));
@@ -371,6 +386,11 @@ export class I32x4 extends V128 {
   /** Both vectors' numbers with 16 bits, the largest for those beyond. */
   narrow(other: I32x4) {
     return new I16x8(after([this, other], ...simd(133)));
+  }
+
+  /** The same without signs: numbers from 0 to 65,535 as they are. */
+  narrowUnsigned(other: I32x4) {
+    return new I16x8(after([this, other], ...simd(134)));
   }
 }
 
