@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { Guard } from '../guard/index.ts';
+import { instructionIds } from '../guard/prompts.ts';
 import { computedOn } from './environment.ts';
 import { watchEventLoop } from './event-loop.ts';
 import { batchSizes, categoryCounts, messageLengths, messageOf, policyOf } from './guard-scenarios.ts';
@@ -140,7 +141,7 @@ async function measureColdStart(
 /** What a check does, from text to the verdict's probabilities, in a context that holds nothing yet. */
 async function checkUncached(guard: Guard, message: string): Promise<void> {
   const { llama, tokenizer } = guard;
-  const ids = [tokenizer.bosId, ...tokenizer.encode(guard.instruction(message).text)];
+  const ids = instructionIds(tokenizer, guard.instruction(message));
   using context = llama.createContext();
   await llama.logProbabilities([{ context, ids, wanted: [ids.length - 1] }], [0, 1]);
 }

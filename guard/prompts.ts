@@ -1,25 +1,25 @@
 import type { Tokenizer } from '../tokenizer/index.ts';
 import { PolicyError } from './errors.ts';
 import type { HarmlessTurn } from './hostile/index.ts';
-import { type Frame, type Instruction, instructionOf, renderTurns } from './instruction.ts';
+import { type Frame, type Instruction, instructionOf, partsOf } from './instruction.ts';
 import type { Turn } from './messages.ts';
 import { type Piece, smallestBudget, splitIntoWindows } from './windows.ts';
 
 /** What the model is given to judge. */
 export interface Prompt {
-  /** BOS included. */
+  /** BOS included, where there is one. */
   readonly ids: readonly number[];
   /** What it shows of the conversation. */
   readonly turns: readonly Piece<HarmlessTurn>[];
-  /** The text that it ends in, from its last special token on. */
+  /** What the frame says behind the conversation. */
   readonly end: string;
 }
 
-/** The token ids of an instruction, BOS included. */
-export const instructionIds = (tokenizer: Tokenizer, { text }: Instruction): number[] => [
-  tokenizer.bosId,
-  ...tokenizer.encode(text),
-];
+/** The token ids of an instruction, BOS included where the tokenizer has one. */
+export const instructionIds = (
+  tokenizer: Pick<Tokenizer, 'encodePrompt'>,
+  { parts }: Pick<Instruction, 'parts'>,
+): number[] => tokenizer.encodePrompt(parts);
 
 /**
  * The prompts that a conversation is judged by: one of at most `limit` tokens, or several with overlapping windows of the
@@ -48,6 +48,7 @@ export function promptsWithin(
         'conversation. Shorten the policy or load the model with a longer context and a cache that holds it.',
     );
   }
-  const countTokens = (shown: readonly Turn[]) => tokenizer.count(renderTurns(frame, shown));
+  const bos = tokenizer.encodePrompt([]).length;
+  const countTokens = (shown: readonly Turn[]) => tokenizer.encodePrompt(partsOf(frame, shown)).length - bos;
   return splitIntoWindows(turns, { countTokens, budget }).map(promptOf);
 }

@@ -3,5 +3,6 @@
  * `load.node.ts`; everything here runs in a page too.
  */
 export { TokenizerError } from './errors.ts';
-export { MAX_TEXT_BYTES, SentencePieceTokenizer } from './sentencepiece.ts';
+export type { PromptPart } from './prompt.ts';
+export { MAX_TEXT_BYTES, type SentencePieceOptions, SentencePieceTokenizer } from './sentencepiece.ts';
 export { assertFits, type Tokenizer } from './tokenizer.ts';
