@@ -43,10 +43,10 @@ export function instructionOf(frame: Frame, turns: readonly Turn[]): Instruction
   return { text: prefix + conversation + suffix, prefix, conversation, suffix, parts };
 }
 
-/** Its text. */
+/** The text of the conversation part of an instruction alone. */
 export const renderTurns = (frame: Frame, turns: readonly Turn[]): string => textOf(partsOf(frame, turns));
 
-/** The conversation part of an instruction alone, in order. */
+/** The conversation part of an instruction alone. */
 export function partsOf({ opening, between, trims }: Frame, turns: readonly Turn[]): PromptPart[] {
   return turns.flatMap(({ speaker, text }, i): PromptPart[] => [
     { of: 'frame', text: (i > 0 ? between : '') + opening[speaker] },

@@ -4,5 +4,6 @@
  */
 export { TokenizerError } from './errors.ts';
 export type { PromptPart } from './prompt.ts';
-export { MAX_TEXT_BYTES, type SentencePieceOptions, SentencePieceTokenizer } from './sentencepiece.ts';
+export { type SentencePieceOptions, SentencePieceTokenizer } from './sentencepiece.ts';
 export { assertFits, type Tokenizer } from './tokenizer.ts';
+export { MAX_TEXT_BYTES } from './utf8.ts';

@@ -10,27 +10,37 @@ export interface AddedToken {
   /** How a frame spells it, e.g. `<|eot_id|>`. */
   readonly content: string;
   /** Whether it takes up the white space on that side of it. */
-  readonly lstrip?: boolean;
-  readonly rstrip?: boolean;
+  readonly lstrip?: boolean | undefined;
+  readonly rstrip?: boolean | undefined;
 }
 
 /** A prompt comes apart into added tokens and the texts between them. */
 export type PromptPiece = AddedToken | string;
 
+/** The spellings that begin with the same units; by the unit that follows. */
+interface Branch {
+  readonly next: Map<string, Branch>;
+  token?: AddedToken;
+}
+
 /**
- * Finds added tokens in the frames of prompts: of those that begin at a place the longest, and the leftmost first, as
+ * Finds added tokens in the frames of prompts: the leftmost first, and of those that begin at a place the longest, as
  * Hugging Face's tokenizers do.
  */
 export class AddedTokens {
-  readonly #byContent: ReadonlyMap<string, AddedToken>;
-  /** Undefined where there are none. */
-  readonly #spelling: RegExp | undefined;
+  readonly #root: Branch = { next: new Map() };
 
+  /** @param tokens none of them spelt by the empty text */
   constructor(tokens: readonly AddedToken[]) {
-    this.#byContent = new Map(tokens.map((token) => [token.content, token]));
-    const longestFirst = [...this.#byContent.keys()].sort((a, b) => b.length - a.length);
-    const alternatives = longestFirst.map((content) => content.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&'));
-    this.#spelling = alternatives.length > 0 ? new RegExp(alternatives.join('|'), 'g') : undefined;
+    for (const token of tokens) {
+      let branch = this.#root;
+      for (const unit of token.content.split('')) {
+        const next = branch.next.get(unit) ?? { next: new Map() };
+        branch.next.set(unit, next);
+        branch = next;
+      }
+      branch.token = token;
+    }
   }
 
   /**
@@ -42,19 +52,44 @@ export class AddedTokens {
     const pieces: PromptPiece[] = [];
     let text = '';
     for (const { of, text: own } of joinFrames(parts)) {
-      let at = 0;
-      const found = of === 'frame' && this.#spelling ? own.matchAll(this.#spelling) : [];
-      for (const { index, 0: content } of found) {
-        text += own.slice(at, index);
+      for (const piece of of === 'frame' ? this.#cutFrame(own) : [own]) {
+        if (typeof piece === 'string') {
+          text += piece;
+          continue;
+        }
         if (text !== '') pieces.push(text);
-        pieces.push(this.#byContent.get(content)!);
+        pieces.push(piece);
         text = '';
-        at = index + content.length;
       }
-      text += own.slice(at);
     }
     if (text !== '') pieces.push(text);
     return pieces.map((piece, i) => (typeof piece === 'string' ? strip(piece, pieces[i - 1], pieces[i + 1]) : piece));
+  }
+
+  *#cutFrame(text: string): Generator<PromptPiece> {
+    let shown = 0;
+    for (let at = 0; at < text.length; ) {
+      const token = this.#longestAt(text, at);
+      if (!token) {
+        at++;
+        continue;
+      }
+      yield text.slice(shown, at);
+      yield token;
+      at += token.content.length;
+      shown = at;
+    }
+    yield text.slice(shown);
+  }
+
+  #longestAt(text: string, start: number): AddedToken | undefined {
+    let found: AddedToken | undefined;
+    let branch = this.#root.next.get(text[start]!);
+    for (let at = start + 1; branch; at++) {
+      found = branch.token ?? found;
+      branch = branch.next.get(text[at]!);
+    }
+    return found;
   }
 }
 
@@ -63,8 +98,7 @@ function joinFrames(parts: readonly PromptPart[]): PromptPart[] {
   const joined: PromptPart[] = [];
   for (const part of parts) {
     const last = joined.at(-1);
-    if (last?.of === 'frame' && part.of === 'frame')
-      joined[joined.length - 1] = { of: 'frame', text: last.text + part.text };
+    if (last?.of === 'frame' && part.of === 'frame') joined.splice(-1, 1, { of: 'frame', text: last.text + part.text });
     else joined.push(part);
   }
   return joined;

@@ -1,15 +1,9 @@
 import { decodeIds, pieceAt } from './decode.ts';
-import { TokenizerError } from './errors.ts';
 import { PieceType, parseSentencePieceModel, type SentencePieceModel } from './model-proto.ts';
 import { AddedTokens, encodePieces, type PromptPart } from './prompt.ts';
 import { SentencePieceRuntime } from './runtime.ts';
 import type { Tokenizer } from './tokenizer.ts';
-
-/**
- * The longest text that is encoded, in bytes of UTF-8. SentencePiece needs some 90 to 150 bytes of WebAssembly heap for
- * each byte of text, never gives them back, and dies at 2 GiB: measured, 8 MiB take up to 1.2 GiB and about ten seconds.
- */
-export const MAX_TEXT_BYTES = 8 * 2 ** 20;
+import { encodeUtf8 } from './utf8.ts';
 
 export interface SentencePieceOptions {
   /** Whether prompts begin with BOS: `add_bos_token` of a tokenizer_config.json. They do unless told. */
@@ -34,7 +28,6 @@ export class SentencePieceTokenizer implements Tokenizer {
   readonly #runtime: SentencePieceRuntime;
   readonly #added: AddedTokens;
   readonly #front: number | undefined;
-  readonly #utf8 = new TextEncoder();
 
   private constructor(model: SentencePieceModel, runtime: SentencePieceRuntime, addsBos: boolean) {
     const control = model.pieces.flatMap(({ text, type }, id) =>
@@ -110,19 +103,8 @@ export class SentencePieceTokenizer implements Tokenizer {
     this.#runtime[Symbol.dispose]();
   }
 
-  /** `TextEncoder` writes lone surrogates as U+FFFD, so what reaches C++ is always well-formed. */
   #toUtf8(text: string): Uint8Array {
     this.#runtime.assertLive();
-    if (typeof text !== 'string') throw new TypeError(`expected a string to encode, got ${typeof text}`);
-    // No UTF-16 unit takes less than a byte: a text that is surely too long is refused before it is copied.
-    const utf8 = text.length > MAX_TEXT_BYTES ? undefined : this.#utf8.encode(text);
-    if (utf8 === undefined || utf8.length > MAX_TEXT_BYTES) {
-      throw new TokenizerError(
-        'text-too-long',
-        `a text of ${utf8?.length ?? `at least ${text.length}`} bytes is longer than the ${MAX_TEXT_BYTES} that are ` +
-          'encoded at once; split it into parts',
-      );
-    }
-    return utf8;
+    return encodeUtf8(text);
   }
 }
