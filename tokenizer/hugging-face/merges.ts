@@ -18,35 +18,31 @@ export class Merges {
   readonly #ranks = new Map<number, number>();
   /** What a pair becomes, by rank. */
   readonly #merged: number[] = [];
-  /** Whether a space within a word begins a new one: none is merged to what stands before it. */
-  readonly partsAtSpaces: boolean;
 
   /**
    * Pairs that would make an added token, or a byte by name, out of text are left out: SentencePiece has none, and what
    * converts its models to tokenizer.json makes some up.
    *
    * @param pairs `['a', 'b']` or `'a b'`, in the order of their ranks
-   * @param space how pieces write it
    * @throws {TokenizerError} `tokenizer-invalid`
    */
-  constructor(file: string, pairs: readonly unknown[], { idOf, textIds }: Vocabulary, space: string) {
+  constructor(file: string, pairs: readonly unknown[], { idOf, textIds }: Vocabulary) {
     if (pairs.length > ID_LIMIT) throw invalid(file, 'model.merges', `has more than ${ID_LIMIT} entries`);
-    const glued = new RegExp(`[^${space}]${space}`, 'u');
-    let parts = true;
-    for (const [rank, pair] of pairs.entries()) {
-      const field = `model.merges[${rank}]`;
-      const [left, right] = partsOf(file, field, pair);
-      for (const piece of [left, right, left + right]) {
-        if (!idOf.has(piece)) throw invalid(file, field, `needs ${quote(piece)}, which is not in the vocabulary`);
+    for (let rank = 0; rank < pairs.length; rank++) {
+      const [left, right] = partsOf(pairs[rank]) ?? [];
+      if (left === undefined || right === undefined) {
+        throw invalid(file, `model.merges[${rank}]`, `must be two pieces, but is ${quote(pairs[rank])}`);
       }
-      const merged = textIds.get(left + right);
-      const [leftId, rightId] = [textIds.get(left), textIds.get(right)];
+      const [leftId, rightId, merged] = [textIds.get(left), textIds.get(right), textIds.get(left + right)];
       this.#merged.push(merged ?? -1);
-      if (leftId === undefined || rightId === undefined || merged === undefined) continue;
-      this.#ranks.set(keyOf(leftId, rightId), rank);
-      parts &&= !glued.test(left + right);
+      if (leftId !== undefined && rightId !== undefined && merged !== undefined) {
+        this.#ranks.set(keyOf(leftId, rightId), rank);
+        continue;
+      }
+      const missing = [left, right, left + right].find((piece) => !idOf.has(piece));
+      if (missing === undefined) continue;
+      throw invalid(file, `model.merges[${rank}]`, `needs ${quote(missing)}, which is not in the vocabulary`);
     }
-    this.partsAtSpaces = parts;
   }
 
   /** What is left of a word's symbols when nothing more can be merged. Time grows with n log n. */
@@ -85,11 +81,14 @@ export class Merges {
   }
 }
 
-function partsOf(file: string, field: string, pair: unknown): [string, string] {
-  const parts: unknown = typeof pair === 'string' ? pair.split(' ') : pair;
-  const two = Array.isArray(parts) && parts.length === 2 && parts.every((part) => typeof part === 'string');
-  if (!two) throw invalid(file, field, `must be two pieces, but is ${quote(pair)}`);
-  return parts as [string, string];
+function partsOf(pair: unknown): [left: string, right: string] | undefined {
+  if (typeof pair === 'string') {
+    const space = pair.indexOf(' ');
+    return space === -1 || pair.includes(' ', space + 1) ? undefined : [pair.slice(0, space), pair.slice(space + 1)];
+  }
+  if (!Array.isArray(pair) || pair.length !== 2) return undefined;
+  const [left, right] = pair as unknown[];
+  return typeof left === 'string' && typeof right === 'string' ? [left, right] : undefined;
 }
 
 /** Numbers, of which the smallest comes out first: a binary heap. */

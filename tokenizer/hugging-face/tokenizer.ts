@@ -6,7 +6,7 @@ import { decodeIds, pieceAt } from './decode.ts';
 import { Merges } from './merges.ts';
 import { openPipeline, type Pipeline } from './pipeline.ts';
 import { check, readJson, unsupported } from './read-json.ts';
-import { spaceSymbol, tokenizerJson, workings } from './schema.ts';
+import { tokenizerJson, workings } from './schema.ts';
 import { gatherAdded, type HuggingFaceFiles, type Roles, readRoles, readSettings } from './settings.ts';
 import { readVocabulary, type Vocabulary } from './vocabulary.ts';
 import { Words } from './words.ts';
@@ -55,7 +55,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     const work = check(file, json, workings, unsupported);
     const pipeline = await openPipeline(file, work);
     const vocabulary = readVocabulary(file, json.model, gatherAdded(json, settings, work), pipeline.symbols);
-    const merges = new Merges(file, json.model.merges, vocabulary, spaceSymbol);
+    const merges = new Merges(file, json.model.merges, vocabulary);
     const words = new Words(vocabulary, merges, pipeline.symbols, work.model.ignore_merges);
     return new HuggingFaceTokenizer({ vocabulary, pipeline, words, ...readRoles(vocabulary, settings, work) });
   }

@@ -32,7 +32,7 @@ export const byteLetters: readonly string[] = (() => {
 })();
 
 /** How SentencePiece does: `<0x0A>`. */
-const byteNames = byteLetters.map((_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`);
+export const byteNames = byteLetters.map((_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`);
 
 /**
  * @param added the file's own added tokens and those that lie beside it; their ids are theirs alone

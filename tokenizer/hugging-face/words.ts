@@ -8,6 +8,8 @@ const keptWords = 2 ** 14;
 const longestKept = 64;
 
 const utf8 = new TextEncoder();
+/** A piece that holds the end of a word and the space before the next. */
+const gluesWords = new RegExp(`[^${spaceSymbol}]${spaceSymbol}`);
 /** A run of spaces goes with what follows it. */
 const atSpaces = new RegExp(`${spaceSymbol}*[^${spaceSymbol}]+|${spaceSymbol}+`, 'g');
 
@@ -17,6 +19,8 @@ export class Words {
   readonly #merges: Merges;
   readonly #symbols: Pipeline['symbols'];
   readonly #wholeFirst: boolean;
+  /** Whether texts are cut at spaces first. */
+  readonly #cuts: boolean;
   readonly #kept = new Map<string, readonly number[]>();
 
   /** @param wholeFirst whether a word that is a piece is that piece, merged or not: `ignore_merges` */
@@ -25,13 +29,14 @@ export class Words {
     this.#merges = merges;
     this.#symbols = symbols;
     this.#wholeFirst = wholeFirst;
+    // SentencePiece's words are whole texts. Where nothing is merged across the beginning of a word, ids are the same.
+    const glues = () => [...vocabulary.textIds.keys()].some((piece) => gluesWords.test(piece));
+    this.#cuts = symbols === 'characters' && !wholeFirst && !glues();
   }
 
   /** The ids of a word, in as many parts as can be looked up by themselves. */
   *idsOf(word: string): Generator<readonly number[]> {
-    // SentencePiece's words are whole texts. Where nothing is merged across the beginning of a word, it is cut there.
-    const cut = this.#symbols === 'characters' && this.#merges.partsAtSpaces && !this.#wholeFirst;
-    if (!cut) yield this.#lookUp(word);
+    if (!this.#cuts) yield this.#lookUp(word);
     else for (const [part] of word.matchAll(atSpaces)) yield this.#lookUp(part);
   }
 
