@@ -11,5 +11,12 @@ declare module '@huggingface/tokenizers' {
     pre_tokenize(text: string, options?: { readonly section_index?: number }): string[];
   }
   export const SequenceNormalizer: new (config: { readonly normalizers: readonly object[] }) => Normalizer;
+  /** All of it at once, which tests compare ours with. */
+  export const Tokenizer: new (
+    tokenizer: object,
+    config: object,
+  ) => {
+    encode(text: string, options: { readonly add_special_tokens: boolean }): { readonly ids: number[] };
+  };
   export const SequencePreTokenizer: new (config: { readonly pretokenizers: readonly object[] }) => PreTokenizer;
 }
