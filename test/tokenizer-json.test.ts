@@ -261,10 +261,15 @@ describe('marks in long runs', () => {
 describe('resources', () => {
   it.each(familyNames)('%s takes long texts in time that grows with their length', async (family) => {
     using tokenizer = await loadFiles(await fixtureFiles(family));
+    /** Of the processor, which others use, too: the better of two. */
     const seconds = (text: string): number => {
-      const start = performance.now();
-      expect(tokenizer.count(text)).toBeGreaterThan(0);
-      return (performance.now() - start) / 1000;
+      const runs = [1, 2].map(() => {
+        const before = process.cpuUsage();
+        expect(tokenizer.count(text)).toBeGreaterThan(0);
+        const { user, system } = process.cpuUsage(before);
+        return (user + system) / 1e6;
+      });
+      return Math.min(...runs);
     };
     for (const unit of [
       'a',
@@ -278,8 +283,7 @@ describe('resources', () => {
       ' \n a',
     ]) {
       const quarter = unit.repeat(2 ** 15 / unit.length);
-      seconds(quarter);
-      // Quadratic would be 16 times; the rest is for a busy machine.
+      // Quadratic would be 16 times; the rest is for what runs beside it in the process.
       expect(seconds(quarter.repeat(4)), JSON.stringify(unit)).toBeLessThan(10 * seconds(quarter) + 0.5);
     }
   });
