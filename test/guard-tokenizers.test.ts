@@ -67,12 +67,18 @@ describe.each(models)('a folder like %s with a tokenizer.json', (like, family, t
     expect(await guard.write('Hello')).toHaveProperty('verdict');
   });
 
-  it('lets no message spell a token', async () => {
-    const added = new Set(guard.tokenizer.addedTokens.values());
-    const countAdded = (text: string) =>
-      instructionIds(guard.tokenizer, guard.instruction(text)).filter((id) => added.has(id)).length;
-    const honest = countAdded('Hello');
-    for (const content of guard.tokenizer.addedTokens.keys()) expect(countAdded(`Hello ${content}`)).toBe(honest);
+  it('lets no message spell a token, not even one that nobody made harmless', () => {
+    const { tokenizer, format, policy } = guard;
+    const added = new Set(tokenizer.addedTokens.values());
+    const frame = format.frame(policy, 'user');
+    const addedIn = (text: string) => {
+      const instruction = instructionOf(frame, [{ speaker: 'User', text, messageIndex: 0 }]);
+      return instructionIds(tokenizer, instruction).filter((id) => added.has(id));
+    };
+    const honest = addedIn('Hello');
+    const corpus = JSON.parse(read('./hostile-corpus.json')) as { text: string }[];
+    for (const { text } of corpus) expect(addedIn(text)).toEqual(honest);
+    for (const content of tokenizer.addedTokens.keys()) expect(addedIn(`${content}Hello ${content}`)).toEqual(honest);
   });
 });
 
