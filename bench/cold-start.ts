@@ -1,18 +1,29 @@
-/**
- * A guard from nothing to its first answer, once, in this process: milliseconds since the process began, step by step,
- * as JSON on standard output. Run by bench/guard.ts with the device as its argument, and the threads where they are told.
- */
-import { messageOf } from './guard-scenarios.ts';
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { summarise } from './measure.ts';
+import type { DeviceKind, GuardResult } from './schema.ts';
 
-const steps: Record<string, number> = {};
-const step = (name: string) => {
-  steps[name] ??= performance.now();
-};
-const [device, threads] = process.argv.slice(2);
-const { Guard } = await import('../guard/index.ts');
+type ColdStart = GuardResult['coldStart'];
+type Steps = Omit<ColdStart, 'runs'>;
+
+const root = new URL('../', import.meta.url);
+
+/** Some 30 tokens. */
+const message = 'Number 0: my neighbour asked how to water young tomato plants in the garden when the summer is dry';
+
+/**
+ * A guard from nothing to its first answer: milliseconds since the process began, step by step. It is told the device
+ * and the threads; a text, since it runs on the package as it is installed, which has no TypeScript in it.
+ */
+const program = /* js */ `
+const [device, threads] = process.argv.slice(1);
+const steps = {};
+const step = (name) => { steps[name] ??= performance.now(); };
+const { Guard } = await import(${JSON.stringify(new URL('dist/guard/index.js', root))});
 step('modules');
-await using guard = await Guard.load(undefined, {
-  device: device as 'webgpu' | 'cpu',
+const guard = await Guard.load(undefined, {
+  device,
   ...(threads === undefined ? {} : { threads: Number(threads) }),
   // Called first when the device is open and the first piece of the weights is on it.
   onProgress: ({ loadedBytes, totalBytes }) => {
@@ -21,6 +32,34 @@ await using guard = await Guard.load(undefined, {
   },
 });
 step('ready');
-await guard.check(messageOf(guard, 30));
+await guard.check(${JSON.stringify(message)});
 step('firstCheck');
 process.stdout.write(JSON.stringify(steps));
+await guard[Symbol.asyncDispose]();
+`;
+
+const node = (...given: string[]) => promisify(execFile)(process.execPath, given, { cwd: fileURLToPath(root) });
+
+/** The median of some starts of the package, each in a fresh process; it is built first. */
+export async function measureColdStart(
+  device: DeviceKind,
+  threads: number | undefined,
+  runs: number,
+): Promise<ColdStart> {
+  await node('--import', 'tsx', 'build.ts');
+  const all: Steps[] = [];
+  for (let i = 0; i < runs; i++) {
+    const given = threads === undefined ? [] : [`${threads}`];
+    const { stdout } = await node('--input-type=module', '--eval', program, device, ...given);
+    all.push(JSON.parse(stdout));
+  }
+  const median = (step: keyof Steps) => summarise(all.map((steps) => steps[step])).median;
+  return {
+    modules: median('modules'),
+    device: median('device'),
+    weights: median('weights'),
+    ready: median('ready'),
+    firstCheck: median('firstCheck'),
+    runs,
+  };
+}

@@ -1,12 +1,10 @@
-import { execFile } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { Guard } from '../guard/index.ts';
 import { instructionIds } from '../guard/prompts.ts';
+import { measureColdStart } from './cold-start.ts';
 import { computedOn } from './environment.ts';
 import { watchEventLoop } from './event-loop.ts';
 import { batchSizes, categoryCounts, messageLengths, messageOf, policyOf } from './guard-scenarios.ts';
-import { measure, summarise } from './measure.ts';
+import { measure } from './measure.ts';
 import { devicesOf, type Flags, type ThreadFlags, type TimeFlags } from './measurement.ts';
 import type { ComputedOn, DeviceKind, GuardResult, Sections, Target, Timing } from './schema.ts';
 
@@ -114,29 +112,6 @@ const ordinaryFirst = <N extends number>(all: readonly N[], first: N): N[] => [
 
 type Scenario = { readonly categories: number; readonly messageTokens: number };
 const bySize = (a: Scenario, b: Scenario) => a.categories - b.categories || a.messageTokens - b.messageTokens;
-
-async function measureColdStart(
-  kind: DeviceKind,
-  threads: number | undefined,
-  runs: number,
-): Promise<GuardResult['coldStart']> {
-  const script = fileURLToPath(new URL('./cold-start.ts', import.meta.url));
-  const all: Omit<GuardResult['coldStart'], 'runs'>[] = [];
-  for (let i = 0; i < runs; i++) {
-    const given = threads === undefined ? [kind] : [kind, `${threads}`];
-    const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', script, ...given]);
-    all.push(JSON.parse(stdout));
-  }
-  const median = (step: keyof (typeof all)[number]) => summarise(all.map((steps) => steps[step])).median;
-  return {
-    modules: median('modules'),
-    device: median('device'),
-    weights: median('weights'),
-    ready: median('ready'),
-    firstCheck: median('firstCheck'),
-    runs,
-  };
-}
 
 /** What a check does, from text to the verdict's probabilities, in a context that holds nothing yet. */
 async function checkUncached(guard: Guard, message: string): Promise<void> {

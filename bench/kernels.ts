@@ -14,12 +14,13 @@ import { dtypeCombinations, guardElements, prepare, type Trial, verify } from '.
 import { measureCeilings } from './ceilings.ts';
 import { computedOn } from './environment.ts';
 import { kernelTargets, targetSize } from './kernel-targets.ts';
+import type { Kernel } from './limits.ts';
 import { measureDispatches } from './measure.ts';
 import { devicesOf, type Flags, type ThreadFlags, type TimeFlags } from './measurement.ts';
 import { attainable, leastMilliseconds, roofOf } from './roofline.ts';
 import { chooseSample, onlySample, sampledReference } from './sample.ts';
 import type { Ceilings, KernelRow, KernelsResult, Sections } from './schema.ts';
-import { type Kernel, openCpuSubject, openWebGpuSubject, type Subject } from './subject.ts';
+import { openCpuSubject, openWebGpuSubject, type Subject } from './subject.ts';
 
 /** Inputs are rotated through this many bytes, as far as so many copies go, so that none are found in a cache. */
 const rotation = 128 * 2 ** 20;

@@ -72,7 +72,10 @@ async function benchModel(
     passTokens: Math.min(contextLength, 1024),
   };
   progress('making weights');
-  const { backend } = await openDevice(device, threads === undefined ? {} : { threads });
+  const { backend } = await openDevice(device, {
+    memoryNeeded: memoryNeeds(config, { ...sizes, dtype }).total,
+    ...(threads === undefined ? {} : { threads }),
+  });
   let weightsMs = 0;
   const makeWeights = async () => {
     const start = performance.now();

@@ -6,13 +6,10 @@ import { WasmBackend } from '../engine/wasm/backend.ts';
 import type { Discovered } from '../kernels/discover.node.ts';
 import type { AnyWasmVariant } from '../kernels/wasm/kernel.ts';
 import { type AnyVariant, availableVariants } from '../kernels/webgpu.ts';
-import type { LimitKernels } from './ceilings.ts';
-import { wasmLimits } from './ceilings-wasm.ts';
-import { bufferCopies, webGpuLimits } from './ceilings-webgpu.ts';
+import type { Kernel, LimitKernels } from './limits.ts';
+import { wasmLimits } from './limits-wasm.ts';
+import { bufferCopies, webGpuLimits } from './limits-webgpu.ts';
 import type { Ceilings } from './schema.ts';
-
-/** One way to compute an operation, on whichever device. */
-export type Kernel = AnyVariant | AnyWasmVariant;
 
 /** A device whose kernels are measured: what they run on, which it has, and what finds its limits. */
 export interface Subject<K extends Kernel> {

@@ -68,6 +68,8 @@ export interface Backend {
   readonly memory: MemoryUse;
   /** Bytes that may be allocated in all. */
   readonly memoryBudget: number;
+  /** Why a larger budget cannot be given, where that is so. */
+  readonly memoryBound?: string | undefined;
 
   /** Zero-filled. @throws DeviceError `out-of-memory` over the budget. */
   allocate(label: string, dtype: DType, shape: readonly number[]): Tensor;

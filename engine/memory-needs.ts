@@ -78,6 +78,6 @@ export function assertFits(
     'out-of-memory',
     `The model needs ${formatBytes(needs.total)} (` +
       `${largestFirst.map((part) => `${remedies[part].name} ${formatBytes(needs[part])}`).join(', ')}), but there is ` +
-      `${formatBytes(backend.memoryBudget)}.${advice} Use ${first}, ${second} or another device.`,
+      `${formatBytes(backend.memoryBudget)}${backend.memoryBound ? `, ${backend.memoryBound}` : ''}.${advice} Use ${first}, ${second} or another device.`,
   );
 }

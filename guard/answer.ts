@@ -26,7 +26,7 @@ export interface Answer {
 
 /**
  * @param promptEnd what the frame says behind the conversation, added tokens spelt out
- * @throws TokenizerError `tokenizer-mismatch` where labels cannot be told apart by their first token
+ * @throws TokenizerError `tokenizer-mismatch` where labels are not the tokens that they should be, or cannot be told apart
  */
 export function answerTokens(
   tokenizer: Tokenizer,
@@ -42,16 +42,19 @@ export function answerTokens(
     return 'force' in step ? { force: ids[0]! } : { choose: ids };
   });
   const write = (text: string) => continuation(tokenizer, before, text);
-  const labels = grammar.labels.map((label) => ({
-    label,
-    firstIds: [...new Set(label.spellings.map((spelling) => write(spelling)[0]!))],
-  }));
+  const labels = grammar.labels.map((label) => {
+    const ids = label.spellings.map(write);
+    const long = label.spellings.find((_, i) => ids[i]!.length > 1);
+    if (grammar.labelsAreTokens && long !== undefined) {
+      throw mismatch(`The tokenizer has no single token '${long}', which verdicts are read from`);
+    }
+    return { label, firstIds: [...new Set(ids.map(([first]) => first!))] };
+  });
   const firstIds = labels.flatMap((label) => label.firstIds);
   if (new Set(firstIds).size < firstIds.length) {
-    throw new TokenizerError(
-      'tokenizer-mismatch',
-      `The tokenizer begins ${grammar.labels.map(({ spellings }) => `'${spellings[0]}'`).join(' and ')} with the same ` +
-        'token, which verdicts are read from: this tokenizer is not of a guard in this prompt format.',
+    throw mismatch(
+      `The tokenizer begins ${grammar.labels.map(({ spellings }) => `'${spellings[0]}'`).join(' or ')} with the same ` +
+        'token, which verdicts are read from',
     );
   }
   const onTheWay = steps.flatMap((step) => ('force' in step ? step.force : step.choose.map(([first]) => first!)));
@@ -130,9 +133,10 @@ function continuation(tokenizer: Tokenizer, before: string, text: string): numbe
   // What is written may name categories, which are not the frame's: no token is read out of it.
   const ids = tokenizer.encodePrompt([frame, { of: 'message', text }]);
   if (ids.length > known.length && known.every((id, i) => id === ids[i])) return ids.slice(known.length);
-  throw new TokenizerError(
-    'tokenizer-mismatch',
-    `The tokenizer does not begin a token where ${JSON.stringify(text)} follows ${JSON.stringify(before)}: this ` +
-      'tokenizer is not of a guard in this prompt format.',
+  throw mismatch(
+    `The tokenizer does not begin a token where ${JSON.stringify(text)} follows ${JSON.stringify(before)}`,
   );
 }
+
+const mismatch = (what: string) =>
+  new TokenizerError('tokenizer-mismatch', `${what}: it is not of a guard in this prompt format.`);

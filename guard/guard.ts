@@ -72,7 +72,7 @@ export class Guard implements AsyncDisposable {
   readonly #running = new Set<Promise<unknown>>();
   #disposed = false;
 
-  /** @throws PolicyError */
+  /** @throws PolicyError; TokenizerError `tokenizer-mismatch` where it is not of a guard in this prompt format */
   constructor(parts: GuardParts) {
     this.model = parts.model;
     this.modelHash = parts.modelHash;

@@ -1,5 +1,6 @@
 /** Whose messages are judged: `user` is prompt classification, `agent` is response classification. */
-export type Role = 'user' | 'agent';
+export const roles = ['user', 'agent'] as const;
+export type Role = (typeof roles)[number];
 
 /** A role as the instruction writes it. */
 export type Speaker = 'User' | 'Agent';

@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { PolicyError } from './errors.ts';
 import { isRewritten, neutralise } from './hostile/index.ts';
-import type { Role, Speaker } from './messages.ts';
+import { type Role, roles, type Speaker } from './messages.ts';
 
 /** What is to be done with a conversation that violates a category, the strictest first. */
 export const actions = ['block', 'review', 'allow'] as const;
@@ -66,7 +66,7 @@ const category = z.strictObject({
     .array(
       z.strictObject({
         text: line,
-        role: z.enum(['user', 'agent']).optional(),
+        role: z.enum(roles).optional(),
         verdict: z.enum(['safe', 'unsafe']),
       }),
     )

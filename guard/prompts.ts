@@ -21,24 +21,32 @@ export const instructionIds = (
   { parts }: Pick<Instruction, 'parts'>,
 ): number[] => tokenizer.encodePrompt(parts);
 
+/** Characters a token beyond which a prompt is not tried whole: it is all but sure to take more tokens than it may. */
+const mostCharacters = 8;
+
 /**
  * The prompts that a conversation is judged by: one of at most `limit` tokens, or several with overlapping windows of the
  * conversation where it takes more.
- * @throws PolicyError `policy-too-long`
+ * @param inPieces does pieces of work, of at most about a prompt each
+ * @throws PolicyError `policy-too-long`; what `inPieces` throws
  */
-export function promptsWithin(
+export async function promptsWithin(
   limit: number,
-  tokenizer: Tokenizer,
+  tokenizer: Pick<Tokenizer, 'encodePrompt'>,
   frame: Frame,
   turns: readonly HarmlessTurn[],
-): Prompt[] {
-  const promptOf = (shown: readonly Piece<HarmlessTurn>[]): Prompt => {
-    const instruction = instructionOf(frame, shown);
-    return { ids: instructionIds(tokenizer, instruction), turns: shown, end: instruction.suffix };
-  };
-  const whole = promptOf(turns.map((turn) => ({ ...turn, offset: 0 })));
-  if (whole.ids.length <= limit) return [whole];
-  const around = promptOf([]).ids.length;
+  inPieces: <T>(piece: () => T) => Promise<T>,
+): Promise<Prompt[]> {
+  const promptOf = (shown: readonly Piece<HarmlessTurn>[]): Promise<Prompt> =>
+    inPieces(() => {
+      const instruction = instructionOf(frame, shown);
+      return { ids: instructionIds(tokenizer, instruction), turns: shown, end: instruction.suffix };
+    });
+  if (instructionOf(frame, turns).text.length <= mostCharacters * limit) {
+    const whole = await promptOf(turns.map((turn) => ({ ...turn, offset: 0 })));
+    if (whole.ids.length <= limit) return [whole];
+  }
+  const around = (await promptOf([])).ids.length;
   // The conversation counted alone and inside the frame may differ by a token at either seam.
   const budget = limit - around - 2;
   if (budget < smallestBudget) {
@@ -48,7 +56,10 @@ export function promptsWithin(
         'conversation. Shorten the policy or load the model with a longer context and a cache that holds it.',
     );
   }
-  const bos = tokenizer.encodePrompt([]).length;
-  const countTokens = (shown: readonly Turn[]) => tokenizer.encodePrompt(partsOf(frame, shown)).length - bos;
-  return splitIntoWindows(turns, { countTokens, budget }).map(promptOf);
+  const bos = await inPieces(() => tokenizer.encodePrompt([]).length);
+  const countTokens = (shown: readonly Turn[]) =>
+    inPieces(() => tokenizer.encodePrompt(partsOf(frame, shown)).length - bos);
+  const prompts: Prompt[] = [];
+  for (const shown of await splitIntoWindows(turns, { countTokens, budget })) prompts.push(await promptOf(shown));
+  return prompts;
 }

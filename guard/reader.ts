@@ -1,10 +1,11 @@
 import { type Llama, PrefixCache, Session } from '../engine/index.ts';
+import { Pace } from '../engine/pace.ts';
 import type { Tokenizer } from '../tokenizer/index.ts';
 import { type AnswerTokens, answerTokens, readAnswer } from './answer.ts';
 import type { AnswerGrammar, PromptFormat } from './formats/index.ts';
 import type { HarmlessTurn } from './hostile/index.ts';
 import { jointProbabilities, WrittenList } from './joint.ts';
-import type { Role } from './messages.ts';
+import { type Role, roles } from './messages.ts';
 import type { CategoryMode } from './options.ts';
 import { type Policy, selectCategories } from './policy.ts';
 import { type Prompt, promptsWithin } from './prompts.ts';
@@ -46,11 +47,16 @@ export class Reader implements Disposable {
   readonly #prefixes: PrefixCache;
   /** By role and the prompt's end. */
   readonly #answers = new Map<string, AnswerTokens>();
+  /** Tokens kept free behind a prompt: by the categories, and then by the same. */
+  readonly #rooms = new WeakMap<Policy['categories'], Map<string, number>>();
+  readonly #pace = new Pace();
 
+  /** @throws TokenizerError `tokenizer-mismatch` where the tokenizer cannot tell the format's verdicts apart */
   constructor(llama: Llama, tokenizer: Tokenizer, format: PromptFormat) {
     this.#llama = llama;
     this.#tokenizer = tokenizer;
     this.#format = format;
+    for (const role of roles) this.#answerTokens({ role }, format.frame(format.policy, role).after.User);
     this.#prefixes = new PrefixCache(llama);
   }
 
@@ -62,9 +68,10 @@ export class Reader implements Disposable {
    */
   async read(task: Task, asked: CategoryMode, known?: KnownWindows): Promise<Reading> {
     const mode = this.#format.answer.list ? asked : 'none';
-    const prompts = task.spellings.flatMap((turns, spelling) =>
-      this.#prompts(task, turns).map((prompt) => ({ ...prompt, spelling })),
-    );
+    const prompts: (Prompt & Pick<Window, 'spelling'>)[] = [];
+    for (const [spelling, turns] of task.spellings.entries()) {
+      for (const prompt of await this.#prompts(task, turns)) prompts.push({ ...prompt, spelling });
+    }
     // A single window stays open for its list of categories. Several might together exceed the cache: of those the
     // worst is read again, which takes its last token as long as the cache has the rest.
     const alone = prompts.length === 1;
@@ -104,7 +111,7 @@ export class Reader implements Disposable {
   /** Lets the model write its verdict and reads it strictly; of a long conversation, about its last window. */
   async write(task: Task): Promise<Verdict> {
     const { signal, spellings } = task;
-    const { ids, end } = this.#prompts(task, spellings[0]!).at(-1)!;
+    const { ids, end } = (await this.#prompts(task, spellings[0]!)).at(-1)!;
     const headroom = this.#room(task, end);
     using prompt = await this.#prefixes.logits(ids, { headroom, signal });
     using session = new Session(this.#llama, prompt.context.fork(), prompt.rows[0]!);
@@ -124,11 +131,16 @@ export class Reader implements Disposable {
       : `${this.#tokenizer.decode(written.slice(0, spoilt))}\ufffd`;
   }
 
-  #prompts(task: Task, turns: readonly HarmlessTurn[]): Prompt[] {
+  #prompts(task: Task, turns: readonly HarmlessTurn[]): Promise<Prompt[]> {
     const frame = this.#format.frame(task.policy, task.role);
     const room = this.#room(task, frame.after.User);
     const limit = Math.min(this.#llama.contextLength, this.#llama.cacheTokens) - room;
-    return promptsWithin(limit, this.#tokenizer, frame, turns);
+    return promptsWithin(limit, this.#tokenizer, frame, turns, (piece) =>
+      this.#pace.do(() => {
+        task.signal?.throwIfAborted();
+        return piece();
+      }),
+    );
   }
 
   /** Reads a prompt and scores the verdict, and on request the list of categories after it. */
@@ -161,8 +173,8 @@ export class Reader implements Disposable {
     return new Map(scores);
   }
 
-  #answerTokens({ role }: Task, end: string): AnswerTokens {
-    const key = `${role} ${end}`;
+  #answerTokens({ role }: Pick<Task, 'role'>, end: string): AnswerTokens {
+    const key = keyOf(role, end);
     const tokens = this.#answers.get(key) ?? answerTokens(this.#tokenizer, this.#format.answer, role, end);
     this.#answers.set(key, tokens);
     return tokens;
@@ -175,12 +187,20 @@ export class Reader implements Disposable {
 
   /** Tokens kept free behind a prompt. */
   #room(task: Task, end: string): number {
-    return Math.max(verdictTokens, this.#list(task, end)?.mostTokens ?? 0);
+    const { categories } = task.policy;
+    const rooms = this.#rooms.get(categories) ?? new Map<string, number>();
+    this.#rooms.set(categories, rooms);
+    const key = keyOf(task.role, end);
+    const room = rooms.get(key) ?? Math.max(verdictTokens, this.#list(task, end)?.mostTokens ?? 0);
+    rooms.set(key, room);
+    return room;
   }
 }
 
 const hasList = (answer: AnswerGrammar): answer is AnswerGrammar & Required<Pick<AnswerGrammar, 'list'>> =>
   answer.list !== undefined;
+
+const keyOf = (role: Role, end: string) => `${role} ${end}`;
 
 const worstOf = (windows: readonly Window[]): Window => windows.reduce((a, b) => (b.score > a.score ? b : a));
 

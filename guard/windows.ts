@@ -5,8 +5,8 @@ import type { Turn } from './messages.ts';
 export type Piece<T extends Turn = Turn> = T & { readonly offset: number };
 
 export interface WindowOptions {
-  /** Tokens of turns as they are shown, without BOS. */
-  countTokens(turns: readonly Turn[]): number;
+  /** Tokens of turns as they are shown, without BOS; may let others have their turn first. */
+  countTokens(turns: readonly Turn[]): Promise<number>;
   /** Tokens that the rendered turns of one window may take. */
   readonly budget: number;
   /** The share of the budget that a window repeats of the one before it: from 0 to 0.5, 0.25 unless told. */
@@ -31,12 +31,15 @@ export const smallestBudget = 16;
  *   may still be judged as context, and the turns of that role are in other windows.
  *
  * Where a window ends depends on what it shows and a few characters more: a conversation that grows keeps the windows
- * that it had, but for the last. Tokens are counted exactly, but beside the first look at the whole only on texts of about
- * a window's length, some ten times a window.
+ * that it had, but for the last. Tokens are counted exactly, but only on texts of about a window's length, some ten times
+ * a window.
  *
  * @throws OptionError `option-invalid` for a budget or an overlap out of range, or too small for one character
  */
-export function splitIntoWindows<T extends Turn>(turns: readonly T[], options: WindowOptions): Piece<T>[][] {
+export async function splitIntoWindows<T extends Turn>(
+  turns: readonly T[],
+  options: WindowOptions,
+): Promise<Piece<T>[][]> {
   const { countTokens, budget, overlap = 0.25 } = options;
   if (!(budget >= smallestBudget)) {
     throw new OptionError(
@@ -50,18 +53,17 @@ export function splitIntoWindows<T extends Turn>(turns: readonly T[], options: W
   if (turns.length === 0) return [[]];
   const track = new Track(turns);
   const tokens = (from: number, to: number) => countTokens(track.slice(track.alignDown(from), track.alignDown(to)));
-  if (tokens(0, track.length) <= budget) return [track.slice(0, track.length)];
 
   const windows: Piece<T>[][] = [];
   let from = 0;
   let shown = 0;
   let usualLength = 3 * budget;
   for (;;) {
-    let to = windowEnd(from);
+    let to = await windowEnd(from);
     if (to <= shown && from < shown) {
       // The repeated part left no room for anything new.
       from = shown;
-      to = windowEnd(from);
+      to = await windowEnd(from);
     }
     if (to <= shown) {
       throw new OptionError(
@@ -73,26 +75,30 @@ export function splitIntoWindows<T extends Turn>(turns: readonly T[], options: W
     if (to === track.length) return windows;
     shown = to;
     usualLength = to - from;
-    from = nextStart(from, to);
+    from = await nextStart(from, to);
   }
 
   /** The best end of a window that begins at `start`; `shown` or less if nothing new fits. */
-  function windowEnd(start: number): number {
+  async function windowEnd(start: number): Promise<number> {
     let limit = track.length - start;
     while (limit > 0) {
-      const longest = longestFit((length) => tokens(start, start + length), { limit, budget, guess: usualLength });
+      const longest = await longestFit((length) => tokens(start, start + length), {
+        limit,
+        budget,
+        guess: usualLength,
+      });
       const earliest = Math.max(shown + 1, start + Math.ceil(longest / 2));
       if (start + longest < earliest) return shown;
       const end = track.lastBoundary(earliest, start + longest);
       if (end <= shown) return shown;
       // Cutting inside a word can turn one token into several, so that the shorter text is, rarely, the one that is too long.
-      if (tokens(start, end) <= budget) return end;
+      if ((await tokens(start, end)) <= budget) return end;
       limit = end - 1 - start;
     }
     return shown;
   }
 
-  function nextStart(start: number, end: number): number {
+  async function nextStart(start: number, end: number): Promise<number> {
     // Half a window at most, so that each window begins after the one before it.
     const limit = Math.floor((end - start) / 2);
     const share = {
@@ -100,7 +106,7 @@ export function splitIntoWindows<T extends Turn>(turns: readonly T[], options: W
       enough: 0.85 * overlap * budget,
       guess: Math.round(overlap * (end - start)),
     };
-    const repeated = longestFit((length) => tokens(end - length, end), { limit, ...share });
+    const repeated = await longestFit((length) => tokens(end - length, end), { limit, ...share });
     return track.firstBoundary(end - repeated, end - Math.floor(repeated / 2));
   }
 }
@@ -110,15 +116,15 @@ export function splitIntoWindows<T extends Turn>(turns: readonly T[], options: W
  * do. Tokens grow about as the length does, so scaling the last length lands near it, and what is between the longest
  * that fits and the shortest that does not is halved at least every other time.
  */
-function longestFit(
-  tokensOf: (length: number) => number,
+async function longestFit(
+  tokensOf: (length: number) => Promise<number>,
   { limit, budget, guess, enough = budget }: Record<'limit' | 'budget' | 'guess', number> & { enough?: number },
-): number {
+): Promise<number> {
   let fits = 0;
   let tooLong = limit + 1;
   let length = Math.min(limit, Math.max(1, guess));
   for (let turn = 0; tooLong - fits > 1; turn++) {
-    const count = tokensOf(length);
+    const count = await tokensOf(length);
     if (count > budget) tooLong = length;
     else {
       fits = length;

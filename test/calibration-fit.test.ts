@@ -12,10 +12,10 @@ import { logOdds, sigmoid } from '../guard/calibration/log-odds.ts';
 import { applyMap, methodNames } from '../guard/calibration/methods.ts';
 import { metricNames, reportCalibration } from '../guard/calibration/report.ts';
 import { parseRule } from '../guard/calibration/rule.ts';
-import { roles, type Scored, split } from '../guard/calibration/samples.ts';
+import { type Scored, split } from '../guard/calibration/samples.ts';
 import { CalibrationError, OptionError } from '../guard/errors.ts';
 import { confusionAt } from '../guard/evaluation/metrics.ts';
-import type { Role } from '../guard/messages.ts';
+import { type Role, roles } from '../guard/messages.ts';
 import { seededRandom, standardNormal } from '../kernels/random.ts';
 
 const hash = (digit: string) => digit.repeat(64);

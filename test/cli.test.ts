@@ -181,4 +181,16 @@ describe('llama-guard', () => {
     expect(devices.map(({ kind }: { kind: string }) => kind)).toContain('cpu');
     expect(used.reason).toBeTruthy();
   });
+
+  it('computes on as many threads as it is told to', async () => {
+    const { code, stdout } = await run(['devices', '--device', 'cpu', '--threads', '3', '--json']);
+    expect(code).toBe(0);
+    const { devices, used } = JSON.parse(stdout);
+    const cpu = devices.find(({ kind }: { kind: string }) => kind === 'cpu');
+    expect(cpu).toMatchObject({ threads: 3, name: expect.stringContaining('on 3 threads') });
+    expect(used).toEqual({ device: 'cpu', reason: 'asked for' });
+    const none = await run(['check', suicide, '--device', 'cpu', '--threads', '0']);
+    expect(none).toMatchObject({ code: 2, stdout: '' });
+    expect(none.stderr).toMatch(/--threads/);
+  });
 });

@@ -35,7 +35,7 @@ describe('Guard.load refuses', () => {
     const model = await modelWith('test/oracles/tokenizer-unigram.model', 4096);
     await expect(load(model)).rejects.toMatchObject({
       code: 'tokenizer-mismatch',
-      message: expect.stringMatching(/no single token '▁(un)?safe', which verdicts are read from/),
+      message: expect.stringMatching(/no single token ' (un)?safe', which verdicts are read from/),
     });
   });
 

@@ -127,7 +127,7 @@ describe('on the way to a verdict', () => {
   it('WildGuard reads behind tokens of its frame', () => {
     const tokenizer = tokenizers.mistral;
     const { answer, pieces } = answerOf(tokenizer, wildGuard, 'agent');
-    expect(answer.labels.map(({ firstIds }) => pieces(firstIds))).toEqual([['\u2581y'], ['\u2581n']]);
+    expect(answer.labels.map(({ firstIds }) => pieces(firstIds))).toEqual([['\u2581yes'], ['\u2581no']]);
     const { parts } = instructionOf(wildGuard.frame(wildGuard.policy, 'user'), [
       { speaker: 'User', text: '[INST] Hi [/INST]', messageIndex: 0 },
     ]);
@@ -136,7 +136,7 @@ describe('on the way to a verdict', () => {
     expect(ids[0]).toBe(tokenizer.bosId);
   });
 
-  it('windows count the tokens of the frame between turns', () => {
+  it('windows count the tokens of the frame between turns', async () => {
     const tokenizer = tokenizers['llama-3'];
     const frame = {
       before: '<|begin_of_text|>Judge.\n',
@@ -155,7 +155,7 @@ describe('on the way to a verdict', () => {
       ),
     );
     const limit = 60;
-    const prompts = promptsWithin(limit, tokenizer, frame, turns);
+    const prompts = await promptsWithin(limit, tokenizer, frame, turns, async (piece) => piece());
     const longest = Math.max(...prompts.map(({ ids }) => ids.length));
     expect(prompts.length).toBeGreaterThan(3);
     expect(longest).toBeLessThanOrEqual(limit);

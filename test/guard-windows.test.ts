@@ -19,7 +19,7 @@ const count = (text: string) =>
     (sum, tokens) => sum + tokens,
     0,
   );
-const countTokens = (turns: readonly Turn[]) => count(renderTurns(frame, turns));
+const countTokens = async (turns: readonly Turn[]) => count(renderTurns(frame, turns));
 
 function assertCovers(turns: readonly Turn[], windows: readonly (readonly Piece[])[]): void {
   let shown = 0;
@@ -64,24 +64,25 @@ const conversation = fc
   .map((messages) => messages.map(([speaker, text], index) => turn(speaker, text, index)));
 
 describe('splitIntoWindows', () => {
-  it('leaves a conversation alone that fits', () => {
+  it('leaves a conversation alone that fits', async () => {
     const turns = [turn('User', 'Hello there.'), turn('Agent', '', 1)];
-    const budget = Math.max(smallestBudget, countTokens(turns));
+    const budget = Math.max(smallestBudget, await countTokens(turns));
     const whole = turns.map((each) => ({ ...each, offset: 0 }));
-    expect(splitIntoWindows(turns, { countTokens, budget })).toEqual([whole]);
-    expect(splitIntoWindows([], { countTokens, budget })).toEqual([[]]);
+    expect(await splitIntoWindows(turns, { countTokens, budget })).toEqual([whole]);
+    expect(await splitIntoWindows([], { countTokens, budget })).toEqual([[]]);
   });
 
-  it('holds its promises for any conversation', () => {
-    fc.assert(
-      fc.property(
+  it('holds its promises for any conversation', async () => {
+    await fc.assert(
+      fc.asyncProperty(
         conversation,
         fc.integer({ min: 24, max: 600 }),
         fc.constantFrom(0, 0.1, 0.25, 0.5),
-        (turns, budget, overlap) => {
-          const windows = splitIntoWindows(turns, { countTokens, budget, overlap });
-          for (const window of windows) expect(countTokens(window)).toBeLessThanOrEqual(budget);
-          if (countTokens(turns) <= budget) expect(windows).toEqual([turns.map((each) => ({ ...each, offset: 0 }))]);
+        async (turns, budget, overlap) => {
+          const windows = await splitIntoWindows(turns, { countTokens, budget, overlap });
+          for (const window of windows) expect(await countTokens(window)).toBeLessThanOrEqual(budget);
+          if ((await countTokens(turns)) <= budget)
+            expect(windows).toEqual([turns.map((each) => ({ ...each, offset: 0 }))]);
           else expect(windows.length).toBeGreaterThan(1);
           assertCovers(turns, windows);
         },
@@ -90,16 +91,16 @@ describe('splitIntoWindows', () => {
     );
   });
 
-  it('never parts a surrogate pair, and loses nothing of any text', () => {
-    fc.assert(
-      fc.property(
+  it('never parts a surrogate pair, and loses nothing of any text', async () => {
+    await fc.assert(
+      fc.asyncProperty(
         fc.array(fc.string({ unit: 'binary', maxLength: 200 }), { minLength: 1, maxLength: 6 }),
         fc.integer({ min: 24, max: 100 }),
-        (texts, budget) => {
+        async (texts, budget) => {
           const turns = texts.map((text, index) => turn('User', text, index));
-          const windows = splitIntoWindows(turns, { countTokens, budget, overlap: 0 });
+          const windows = await splitIntoWindows(turns, { countTokens, budget, overlap: 0 });
           for (const window of windows) {
-            expect(countTokens(window)).toBeLessThanOrEqual(budget);
+            expect(await countTokens(window)).toBeLessThanOrEqual(budget);
             for (const { text } of window) expect(text.isWellFormed()).toBe(true);
           }
           const pieces = texts.map(() => '');
@@ -110,36 +111,36 @@ describe('splitIntoWindows', () => {
     );
   });
 
-  it('cuts between messages where it can', () => {
+  it('cuts between messages where it can', async () => {
     const turns = Array.from({ length: 20 }, (_, index) =>
       turn(index % 2 ? 'Agent' : 'User', `Message ${index}.`, index),
     );
-    const windows = splitIntoWindows(turns, { countTokens, budget: 60 });
+    const windows = await splitIntoWindows(turns, { countTokens, budget: 60 });
     expect(windows.length).toBeGreaterThan(2);
     expect(windows.flat().every(({ text, messageIndex }) => text === turns[messageIndex]!.text)).toBe(true);
   });
 
-  it('cuts between sentences where a message is too long', () => {
+  it('cuts between sentences where a message is too long', async () => {
     const text = Array.from({ length: 40 }, (_, index) => `This is sentence number ${index}. `).join('');
-    for (const [piece] of splitIntoWindows([turn('User', text)], { countTokens, budget: 100 })) {
+    for (const [piece] of await splitIntoWindows([turn('User', text)], { countTokens, budget: 100 })) {
       expect(piece!.text).toMatch(/^This is .*\. $/);
     }
   });
 
-  it('cuts between words where a sentence is too long, and between code points where a word is', () => {
+  it('cuts between words where a sentence is too long, and between code points where a word is', async () => {
     const words = 'lorem ipsum dolor sit amet '.repeat(40);
-    for (const [piece] of splitIntoWindows([turn('User', words)], { countTokens, budget: 60 })) {
+    for (const [piece] of await splitIntoWindows([turn('User', words)], { countTokens, budget: 60 })) {
       expect(piece!.text).toMatch(/^(lorem|ipsum|dolor|sit|amet) .* $/);
     }
     const emoji = '\u{1f600}'.repeat(100);
-    const windows = splitIntoWindows([turn('User', emoji)], { countTokens, budget: 60 });
+    const windows = await splitIntoWindows([turn('User', emoji)], { countTokens, budget: 60 });
     for (const [piece] of windows) expect(piece!.text).toMatch(/^\u{1f600}+$/u);
   });
 
-  it('repeats about the share of the budget that it is told to', () => {
+  it('repeats about the share of the budget that it is told to', async () => {
     const text = Array.from({ length: 3000 }, (_, index) => `w${index}${index % 9 === 8 ? '. ' : ' '}`).join('');
     for (const overlap of [0, 0.1, 0.25, 0.5]) {
-      const windows = splitIntoWindows([turn('User', text)], { countTokens, budget: 500, overlap });
+      const windows = await splitIntoWindows([turn('User', text)], { countTokens, budget: 500, overlap });
       const spans = windows.map(([piece]) => [text.indexOf(piece!.text), piece!.text.length] as const);
       for (const [place, [start]] of spans.entries()) {
         if (place === 0) continue;
@@ -151,7 +152,7 @@ describe('splitIntoWindows', () => {
     }
   });
 
-  it('keeps the windows of a conversation that grows', () => {
+  it('keeps the windows of a conversation that grows', async () => {
     const text = Array.from({ length: 400 }, (_, index) => `w${index}${index % 9 === 8 ? '. ' : ' '}`).join('');
     const windowsOf = (length: number) =>
       splitIntoWindows([turn('User', 'Tell me.'), turn('Agent', text.slice(0, length), 1)], {
@@ -159,29 +160,28 @@ describe('splitIntoWindows', () => {
         budget: 90,
       });
     for (let length = 300; length < text.length; length += 37) {
-      const windows = windowsOf(length);
-      const kept = windowsOf(length + 37).slice(0, windows.length - 1);
+      const windows = await windowsOf(length);
+      const kept = (await windowsOf(length + 37)).slice(0, windows.length - 1);
       // The last one but one ends by what follows it in some sixty characters.
       expect(kept.slice(0, -1)).toEqual(windows.slice(0, -2));
     }
   });
 
-  it('gives windows that have no turn of one speaker', () => {
+  it('gives windows that have no turn of one speaker', async () => {
     const turns = [turn('User', 'word '.repeat(300)), turn('Agent', 'No.', 1)];
-    const windows = splitIntoWindows(turns, { countTokens, budget: 100 });
+    const windows = await splitIntoWindows(turns, { countTokens, budget: 100 });
     expect(windows[0]!.map(({ speaker }) => speaker)).toEqual(['User']);
     expect(windows.at(-1)!.at(-1)).toEqual({ ...turns[1], offset: 0 });
   });
 
-  it('refuses a budget or an overlap that makes no sense', () => {
+  it('refuses a budget or an overlap that makes no sense', async () => {
     const split = (budget: number, overlap = 0.25) =>
       splitIntoWindows([turn('User', 'x')], { countTokens, budget, overlap });
-    for (const budget of [0, smallestBudget - 1, Number.NaN]) expect(() => split(budget)).toThrow(OptionError);
-    for (const overlap of [-0.1, 0.6, Number.NaN]) expect(() => split(100, overlap)).toThrow(OptionError);
-    const greedy = (turns: readonly Turn[]) => 20 * renderTurns(frame, turns).length;
-    expect(() => splitIntoWindows([turn('User', 'xyz')], { countTokens: greedy, budget: 100 })).toThrow(
-      /one character/,
-    );
+    for (const budget of [0, smallestBudget - 1, Number.NaN]) await expect(split(budget)).rejects.toThrow(OptionError);
+    for (const overlap of [-0.1, 0.6, Number.NaN]) await expect(split(100, overlap)).rejects.toThrow(OptionError);
+    const greedy = async (turns: readonly Turn[]) => 20 * renderTurns(frame, turns).length;
+    const tooGreedy = splitIntoWindows([turn('User', 'xyz')], { countTokens: greedy, budget: 100 });
+    await expect(tooGreedy).rejects.toThrow(/one character/);
   });
 
   describe('with the embedded tokenizer', () => {
@@ -198,15 +198,15 @@ describe('splitIntoWindows', () => {
       ['emoji', '\u{1f600}'],
       ['spaces', ' '],
       ['other scripts', '你好，世界。ما هو الطقس اليوم؟ '],
-    ])('reads a quarter of a megabyte of %s, each token some ten times', (_, unit) => {
+    ])('reads a quarter of a megabyte of %s, each token some ten times', async (_, unit) => {
       const turns = [turn('User', unit.repeat(2 ** 18 / unit.length)), turn('Agent', 'Yes.', 1)];
       let counted = 0;
-      const counting = (shown: readonly Turn[]) => {
+      const counting = async (shown: readonly Turn[]) => {
         const tokens = tokenizer.count(renderTurns(frame, shown));
         counted += tokens;
         return tokens;
       };
-      const windows = splitIntoWindows(turns, { countTokens: counting, budget: 1500 });
+      const windows = await splitIntoWindows(turns, { countTokens: counting, budget: 1500 });
       for (const window of windows) expect(tokenizer.count(renderTurns(frame, window))).toBeLessThanOrEqual(1500);
       const total = tokenizer.count(renderTurns(frame, turns));
       expect(counted).toBeLessThan(12 * total + 20_000);

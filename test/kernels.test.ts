@@ -1,9 +1,10 @@
+import { setFlagsFromString } from 'node:v8';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { KernelBackend } from '../engine/backend.ts';
 import { openWebGpu } from '../engine/node/open-webgpu.ts';
 import { startWorker } from '../engine/node/start-worker.ts';
 import type { WasmBackend } from '../engine/wasm/backend.ts';
-import { openWasm } from '../engine/wasm/open.ts';
+import { type OpenWasmOptions, openWasm } from '../engine/wasm/open.ts';
 import type { WebGpuBackend } from '../engine/webgpu/backend.ts';
 import { isQuantised, shapeOf, storedBytes } from '../kernels/contract.ts';
 import type { AnyCpuVariant } from '../kernels/cpu.ts';
@@ -22,14 +23,29 @@ const devices: Record<string, WebGpuBackend> = testDevices.includes('webgpu')
     }
   : {};
 const none = new Set<never>();
+// What Node.js 20 has behind a flag.
+if (!wasmFeatures().has('relaxed-simd')) setFlagsFromString('--experimental-wasm-relaxed-simd');
 const processors: Record<string, WasmBackend> = {
   'in the calling thread': openWasm({ features: none }),
   'on 1 thread': openWasm({ startThread: startWorker, threads: 1, features: none }),
   'on 2 threads': openWasm({ startThread: startWorker, threads: 2, features: none }),
-  ...(wasmFeatures().size > 0
-    ? { 'on 2 threads, all features': openWasm({ startThread: startWorker, threads: 2 }) }
+  ...(wasmFeatures().has('relaxed-simd')
+    ? { 'on 2 threads, with relaxed SIMD': openWasm({ startThread: startWorker, threads: 2 }) }
+    : {}),
+  ...(wasmFeatures().has('memory64')
+    ? {
+        'in the calling thread, beyond 4 GiB': openBeyond4GiB(),
+        'on 2 threads, beyond 4 GiB': openBeyond4GiB({ startThread: startWorker, threads: 2 }),
+      }
     : {}),
 };
+
+/** A device in whose memory nothing but what was never written to lies within the reach of 32 bits. */
+function openBeyond4GiB(options: OpenWasmOptions = {}): WasmBackend {
+  const device = openWasm({ ...options, memoryNeeded: 2 ** 33, memoryBudget: 2 ** 33 });
+  for (const part of ['first', 'second']) device.allocate(`${part} half of 4 GiB`, 'f32', [2 ** 29]);
+  return device;
+}
 
 afterAll(async () => {
   for (const device of Object.values({ ...devices, ...processors })) await device[Symbol.asyncDispose]();

@@ -1,22 +1,17 @@
-import { spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { Session } from '../engine/index.ts';
-import { availableThreads, openCpu } from '../engine/node/open-cpu.ts';
+import { openCpu } from '../engine/node/open-cpu.ts';
 import { startWorker } from '../engine/node/start-worker.ts';
-import { LinearMemory } from '../engine/wasm/memory.ts';
 import { openWasm } from '../engine/wasm/open.ts';
 import { f16ToF32, f32ToF16 as f32ToF16Reference } from '../kernels/f16.ts';
-import { gatherRows } from '../kernels/gather-rows/index.ts';
 import { matmul } from '../kernels/matmul/index.ts';
 import { matmulAdd } from '../kernels/matmul-add/index.ts';
 import { seededRandom } from '../kernels/random.ts';
+import { Address } from '../kernels/wasm/address.ts';
 import { signed, unsigned } from '../kernels/wasm/encoding.ts';
+import { wasmFeatures } from '../kernels/wasm/features.ts';
 import { type FunctionBuilder, ModuleBuilder } from '../kernels/wasm/function.ts';
 import { exp, f16ToF32x4, f32ToF16, log } from '../kernels/wasm/mathematics.ts';
 import { F32, F32x4, I32, I32x4, type Value } from '../kernels/wasm/values.ts';
-import { smallConfig } from './support/model-files.ts';
-import { loadRandomModel } from './support/random-model.ts';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -24,13 +19,16 @@ afterEach(() => {
 });
 
 /** What an expression makes of each number: it is given the address of one and its result is stored in its place. */
-function evaluate(input: Float32Array | Uint32Array, expression: (f: FunctionBuilder, at: I32) => Value): Float32Array {
+function evaluate(
+  input: Float32Array | Uint32Array,
+  expression: (f: FunctionBuilder, at: Address) => Value,
+): Float32Array {
   const memory = new WebAssembly.Memory({ initial: 1 + Math.ceil((4 * input.length) / 65_536) });
-  const module = new ModuleBuilder();
-  module.define(1, (f, [count]) => f.for(0, count!.shl(2), 4, (at) => f.store(at, expression(f, at))));
-  const { run } = new WebAssembly.Instance(new WebAssembly.Module(module.encode(false)), { env: { memory } }).exports;
+  const module = new ModuleBuilder({ shared: false, bits: 32 });
+  module.define([Address, Address], (f, [begin, end]) => f.for(begin, end, 4, (at) => f.store(at, expression(f, at))));
+  const { run } = new WebAssembly.Instance(new WebAssembly.Module(module.encode()), { env: { memory } }).exports;
   new Uint32Array(memory.buffer).set(new Uint32Array(input.buffer));
-  (run as (count: number) => void)(input.length);
+  (run as (begin: number, end: number) => void)(0, 4 * input.length);
   return new Float32Array(memory.buffer, 0, input.length).slice();
 }
 
@@ -96,51 +94,6 @@ describe('mathematics', () => {
   });
 });
 
-describe('a linear memory', () => {
-  it('hands blocks out first-fit, zero-filled, and joins what is free', () => {
-    const memory = new LinearMemory(false, Number.POSITIVE_INFINITY);
-    const [a, b, c] = [100, 200, 300].map((bytes, i) => memory.allocate(`${i}`, bytes)) as [number, number, number];
-    memory.bytes.fill(255, a, a + 100);
-    memory.free(a);
-    memory.free(b);
-    memory.free(b);
-    expect(memory.allocate('both', 300)).toBe(a);
-    expect(memory.bytes.subarray(a, a + 300).every((byte) => byte === 0)).toBe(true);
-    memory.free(c);
-    memory.freeAll();
-    expect(memory.liveBytes).toBe(0);
-  });
-
-  it('says what is too much, and what would help', () => {
-    const memory = new LinearMemory(false, 2 ** 20);
-    expect(() => memory.allocate('embedding', 2 ** 21)).toThrow(
-      /'embedding' needs 2\.0 MiB.*the budget is 1\.0 MiB.*q8/,
-    );
-    const whole = new LinearMemory(true, Number.POSITIVE_INFINITY);
-    expect(() => whole.allocate('embedding', 2 ** 32)).toThrow(/all that a 32-bit WebAssembly memory holds/);
-  });
-
-  it('takes less where the system refuses 4 GiB of addresses', () => {
-    const { Memory } = WebAssembly;
-    const grantUpTo = (pages: number) => {
-      WebAssembly.Memory = class extends Memory {
-        constructor(descriptor: WebAssembly.MemoryDescriptor) {
-          if (descriptor.maximum! > pages) throw new RangeError('could not allocate memory');
-          super(descriptor);
-        }
-      };
-    };
-    try {
-      grantUpTo(16_384);
-      expect(new LinearMemory(true, Number.POSITIVE_INFINITY).limit).toBe(2 ** 30);
-      grantUpTo(0);
-      expect(() => new LinearMemory(true, 1)).toThrow(/refuses a WebAssembly memory/);
-    } finally {
-      WebAssembly.Memory = Memory;
-    }
-  });
-});
-
 /** A product, and a second one added to it after the weight was overwritten, all queued at once. */
 async function products(device: ReturnType<typeof openWasm>): Promise<number[]> {
   const random = seededRandom(7);
@@ -169,6 +122,19 @@ describe('the processor', () => {
     }
   });
 
+  it.runIf(wasmFeatures().has('memory64'))(
+    'gives the same bits in a 64-bit memory, on threads and without',
+    async () => {
+      await using narrow = openWasm();
+      const expected = await products(narrow);
+      for (const options of [{}, { startThread: startWorker, threads: 2 }]) {
+        await using wide = openWasm({ ...options, memoryNeeded: 2 ** 33 });
+        expect(wide.description.name).toMatch(/in 64-bit memory$/);
+        expect(await products(wide)).toEqual(expected);
+      }
+    },
+  );
+
   it('leaves nothing behind', async () => {
     const device = openWasm({ startThread: startWorker, threads: 2 });
     await products(device);
@@ -182,47 +148,28 @@ describe('the processor', () => {
     await expect(device.finish()).rejects.toMatchObject({ code: 'device-unavailable' });
   });
 
-  it('replaces threads that die: what is in flight fails, the next request works', async () => {
-    const { llama } = await loadRandomModel(smallConfig(), 'cpu');
-    await using _ = llama;
-    const ask = async () => {
-      using session = new Session(llama);
-      return Array.from(await session.prefill([1, 5, 9]));
-    };
-    const before = await ask();
-    const underWay = ask();
-    // One turn of the event loop puts the request on its way.
-    await new Promise(setImmediate);
-    llama.loseDevice();
-    await Promise.allSettled([underWay]);
-    expect(await ask()).toEqual(before);
-  });
-
-  it('fails a request whose threads die with a typed error', async () => {
-    await using device = openWasm({ startThread: startWorker, threads: 2 });
-    const x = device.allocate('x', 'f32', [2000, 512]);
-    const rows = device.allocate('rows', 'u32', [2000]);
-    const out = device.allocate('out', 'f32', [2000, 512]);
-    device.run(gatherRows, { x, rows, out });
-    const reading = device.read(out);
-    queueMicrotask(() => device.loseDevice());
-    await expect(reading).rejects.toMatchObject({ code: 'device-failure' });
-    device.write(x, new Float32Array(512).fill(3));
-    device.run(gatherRows, { x, rows, out });
-    expect(new Set(await device.read(out))).toEqual(new Set([3]));
-  });
-
-  it('does not hold the event loop up', async () => {
-    await using device = openWasm({ startThread: startWorker, threads: 1 });
-    const x = device.allocate('x', 'f32', [512, 1024]);
-    const weight = device.allocate('weight', 'f32', [1024, 1024]);
-    const out = device.allocate('out', 'f32', [512, 1024]);
+  it('keeps the order of what is asked of it while the calling thread computes, and ends in the midst of it', async () => {
+    const device = openWasm();
+    const x = device.allocate('x', 'f32', [512, 512]);
+    const weight = device.allocate('weight', 'f32', [512, 512]);
+    const out = device.allocate('out', 'f32', [512, 512]);
+    const firstOf = async (product: Promise<unknown>) => ((await product) as Float32Array)[0];
+    device.write(x, new Float32Array(512 * 512).fill(1));
+    device.write(weight, new Float32Array(512 * 512).fill(1));
     device.run(matmul, { x, weight, out });
-    let turns = 0;
-    const timer = setInterval(() => turns++, 1);
-    await device.finish();
-    clearInterval(timer);
-    expect(turns).toBeGreaterThan(0);
+    const before = firstOf(device.read(out));
+    // The product is under way, and takes more than one turn of the event loop.
+    await new Promise(setImmediate);
+    device.write(x, new Float32Array(512 * 512).fill(2));
+    device.run(matmul, { x, weight, out });
+    expect(await Promise.all([before, firstOf(device.read(out))])).toEqual([512, 1024]);
+
+    device.run(matmul, { x, weight, out });
+    const ended = device.finish();
+    await new Promise(setImmediate);
+    await device[Symbol.asyncDispose]();
+    await expect(ended).rejects.toMatchObject({ code: 'device-unavailable' });
+    expect(device.memory.liveBytes).toBe(0);
   });
 
   it('says where memory cannot be shared, and uses the calling thread', async () => {
@@ -243,27 +190,5 @@ describe('the processor', () => {
 
   it('wants a number of threads', () => {
     expect(() => openCpu({ threads: 0 })).toThrow(/from 1 to 1024, but is 0/);
-  });
-
-  it('takes no more threads than its control group grants', () => {
-    const cores = availableThreads(() => 'max 100000\n');
-    expect(availableThreads(() => '100000 100000\n')).toBe(1);
-    expect(availableThreads(() => '40000 100000\n')).toBe(1);
-    expect(availableThreads(() => '99900000 100000\n')).toBe(cores);
-    expect(
-      availableThreads(() => {
-        throw new Error('no such file');
-      }),
-    ).toBe(cores);
-  });
-
-  it('lets a process end that forgets to dispose', () => {
-    const open = fileURLToPath(new URL('../engine/node/open-cpu.ts', import.meta.url));
-    const program = `import { openCpu } from ${JSON.stringify(open)}; await openCpu({ threads: 2 }).backend.finish();`;
-    const { status, stderr } = spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
-      encoding: 'utf8',
-      timeout: 30_000,
-    });
-    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   });
 });

@@ -49,6 +49,10 @@ Human user:
 AI assistant:
 Harmful request: yes
 Response refusal: no
+Harmful response: yes
+Harmful request: no
+Response refusal: yes
+Harmful response: no
 Harmful response: N/A
 
 What people should not do: help others to hurt, to steal, to threaten or to sell what is forbidden. What they can do: talk

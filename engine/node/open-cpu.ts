@@ -1,38 +1,34 @@
-import { readFileSync } from 'node:fs';
-import { availableParallelism, cpus, totalmem } from 'node:os';
+import { cpus } from 'node:os';
 import { hasSimd } from '../../kernels/wasm/features.ts';
 import type { Backend } from '../backend.ts';
 import { CpuBackend } from '../cpu/backend.ts';
+import { DeviceError } from '../errors.ts';
 import { type OpenWasmOptions, openWasm } from '../wasm/open.ts';
+import { availableMemory, availableThreads } from './limits.ts';
 import { startWorker } from './start-worker.ts';
 
 export type OpenCpuOptions = Omit<OpenWasmOptions, 'startThread'>;
 
-/** Cores that this process may use: those it may run on, and of those no more than its control group grants it time for. */
-export function availableThreads(
-  readQuota: () => string = () => readFileSync('/sys/fs/cgroup/cpu.max', 'utf8'),
-): number {
-  const cores = availableParallelism();
-  try {
-    // cgroup v2: microseconds of processor time in a period, or 'max', and the period.
-    const [quota, period] = readQuota().trim().split(' ').map(Number) as [number, number];
-    return quota > 0 && period > 0 ? Math.max(1, Math.min(cores, Math.round(quota / period))) : cores;
-  } catch {
-    return cores;
-  }
-}
-
 /**
- * Opens the processor: WebAssembly SIMD on threads, or plain TypeScript where the engine has no SIMD.
- * @throws DeviceError `device-unavailable` where no memory can be had or `threads` is no number of threads
+ * Opens the processor: WebAssembly SIMD on threads, or plain TypeScript where the engine has no SIMD or the system grants
+ * it no memory.
+ * @throws DeviceError `device-unavailable` where `threads` is no number of threads
  */
 export function openCpu(options: OpenCpuOptions = {}): { readonly backend: Backend; readonly note?: string } {
-  const memoryBudget = options.memoryBudget ?? Math.floor(totalmem() * 0.8);
+  const memoryBudget = options.memoryBudget ?? availableMemory();
   const threads = options.threads ?? availableThreads();
   const hardware = cpus()[0]?.model ?? '';
-  if (!hasSimd()) {
-    const note = 'this engine has no WebAssembly SIMD, so plain TypeScript is used, which is slow';
+  const plain = (reason: string) => {
+    const note = `${reason}, so plain TypeScript is used, which is slow`;
     return { backend: new CpuBackend({ memoryBudget }), note };
+  };
+  if (!hasSimd()) return plain('this engine has no WebAssembly SIMD');
+  try {
+    return { backend: openWasm({ ...options, memoryBudget, threads, hardware, startThread: startWorker }) };
+  } catch (error) {
+    if (error instanceof DeviceError && error.code === 'out-of-memory') {
+      return plain('the system refuses a WebAssembly memory');
+    }
+    throw error;
   }
-  return { backend: openWasm({ ...options, memoryBudget, threads, hardware, startThread: startWorker }) };
 }

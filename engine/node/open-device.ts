@@ -13,6 +13,8 @@ export interface DeviceDecision {
 export interface OpenDeviceOptions extends Pick<OpenNodeWebGpuOptions, 'prefer' | 'tuning'> {
   /** Bytes that the model may take in all. */
   readonly memoryBudget?: number;
+  /** Bytes that it is going to take, where that is known: the processor is opened so that it holds them if it can. */
+  readonly memoryNeeded?: number;
   /** Threads of the processor to compute on; by default as many as the cores that this process may use. */
   readonly threads?: number;
 }
@@ -28,8 +30,8 @@ export async function openDevice(
 ): Promise<{ readonly backend: Backend; readonly decision: DeviceDecision }> {
   const decide = (backend: Backend, reason: string) => ({ backend, decision: { device: backend.description, reason } });
   const cpu = (reason: string) => {
-    const { memoryBudget, threads } = options;
-    const { backend, note } = openCpu({ memoryBudget, threads });
+    const { memoryBudget, memoryNeeded, threads } = options;
+    const { backend, note } = openCpu({ memoryBudget, memoryNeeded, threads });
     return decide(backend, note ? `${reason}; ${note}` : reason);
   };
   if (choice === 'cpu') return cpu('asked for');

@@ -22,13 +22,11 @@ import {
   chooseWasmVariant,
   parameterBlock,
   type Scratch,
-  sharedScratchAddress,
 } from '../../kernels/wasm/kernel.ts';
 import type { DeviceDescription, KernelBackend, MemoryUse, Recording, Tensor } from '../backend.ts';
-import { DeviceError } from '../errors.ts';
 import type { LinearMemory } from './memory.ts';
 import { asLinearTensor, LinearTensor } from './tensor.ts';
-import { type Executor, type Program, stageWords } from './threads.ts';
+import { disposed, type Executor, type Program, type ScratchPlaces, stageWords } from './threads.ts';
 import { variants } from './variants.ts';
 
 /** Pieces that each thread's share of a stage is taken in, so that one that is held up leaves work to the others. */
@@ -68,6 +66,7 @@ export interface WasmBackendOptions {
   readonly description: DeviceDescription;
   readonly memory: LinearMemory;
   readonly memoryBudget: number;
+  readonly memoryBound: string | undefined;
   readonly executor: Executor;
   readonly features: ReadonlySet<WasmFeature>;
 }
@@ -79,13 +78,14 @@ export interface WasmBackendOptions {
 export class WasmBackend implements KernelBackend<AnyWasmVariant> {
   readonly description: DeviceDescription;
   readonly memoryBudget: number;
+  readonly memoryBound: string | undefined;
   readonly features: ReadonlySet<WasmFeature>;
   readonly #memory: LinearMemory;
   readonly #executor: Executor;
   /** Numbers of kernels by what they are made for. */
   readonly #kernels = new Map<string, number>();
   #buffersCreated = 0;
-  #scratch: Scratch & { readonly sharedAddress: number; readonly ownAddress: number };
+  #scratch: ScratchPlaces & { readonly sharedBytes: number } = { shared: 0, own: 0, ownBytes: 0, sharedBytes: 0 };
   /** Takes what is run while a recording is made. */
   #calls: Call[] | undefined;
   readonly #tasks: Task[] = [];
@@ -97,10 +97,10 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
   constructor(options: WasmBackendOptions) {
     this.description = options.description;
     this.memoryBudget = options.memoryBudget;
+    this.memoryBound = options.memoryBound;
     this.features = options.features;
     this.#memory = options.memory;
     this.#executor = options.executor;
-    this.#scratch = { shared: 0, own: 0, sharedAddress: 0, ownAddress: 0 };
   }
 
   get threads(): number {
@@ -246,7 +246,7 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     const known = this.#kernels.get(key);
     if (known !== undefined) return known;
     const target = { constants, dtypes, features: this.features };
-    this.#executor.load(assembleModule(variant, variant.stages[stage]!, target, this.#memory.shared));
+    this.#executor.load(assembleModule(variant, variant.stages[stage]!, target, this.#memory.type));
     const number = this.#kernels.size;
     this.#kernels.set(key, number);
     return number;
@@ -288,29 +288,24 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     const target = new Uint32Array(this.#memory.memory.buffer, address, words);
     stages.forEach(({ kernel, units, parameters }, i) => {
       const grain = Math.max(1, Math.floor(units / (this.threads * grains)));
-      target.set([kernel, address + 4 * blocks.get(parameters)!, units, grain, 0], i * stageWords);
+      target.set([kernel, 4 * blocks.get(parameters)!, units, grain, 0], i * stageWords);
     });
     for (const [parameters, at] of blocks) target.set(parameters, at);
     return { address, stages: stages.length };
   }
 
-  /** Makes the threads' working memory large enough, once what uses the old is done. */
+  /** Makes the working memory large enough, and frees the old once what uses it is done. */
   #reserveScratch(calls: readonly Call[]): void {
-    const own = Math.max(this.#scratch.own, ...calls.map(({ scratch }) => Math.ceil(scratch.own / 64) * 64));
-    const shared = Math.max(this.#scratch.shared, ...calls.map(({ scratch }) => scratch.shared));
-    if (own === this.#scratch.own && shared === this.#scratch.shared) return;
-    const { sharedAddress, ownAddress } = this.#scratch;
-    const grown = {
-      own,
-      shared,
-      ownAddress: this.#allocate('scratch of the threads', own * this.threads),
-      sharedAddress: this.#allocate('scratch of the stages', shared),
-    };
-    this.#scratch = grown;
+    const before = this.#scratch;
+    const ownBytes = Math.max(before.ownBytes, ...calls.map(({ scratch }) => Math.ceil(scratch.own / 64) * 64));
+    const sharedBytes = Math.max(before.sharedBytes, ...calls.map(({ scratch }) => scratch.shared));
+    if (ownBytes === before.ownBytes && sharedBytes === before.sharedBytes) return;
+    const own = this.#allocate('scratch of the threads', ownBytes * this.threads);
+    const shared = this.#allocate('scratch of the stages', sharedBytes);
+    this.#scratch = { shared, sharedBytes, own, ownBytes };
     this.#act(() => {
-      new DataView(this.#memory.memory.buffer).setUint32(sharedScratchAddress, grown.sharedAddress, true);
-      this.#memory.free(ownAddress);
-      this.#memory.free(sharedAddress);
+      this.#memory.free(before.own);
+      this.#memory.free(before.shared);
     });
   }
 
@@ -368,7 +363,7 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     if (batch.length === 0) return;
     this.#running = true;
     const programs = batch.map(({ program }) => program);
-    this.#executor.run(programs, this.#scratch.ownAddress, this.#scratch.own).then(
+    this.#executor.run(programs, this.#scratch).then(
       () => this.#settle(batch, undefined),
       (error) => this.#settle(batch, error),
     );
@@ -401,5 +396,3 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     if (this.#disposed) throw disposed();
   }
 }
-
-const disposed = () => new DeviceError('device-unavailable', 'This device was disposed; open another.');

@@ -1,4 +1,4 @@
-import { mostPages, pageBytes } from '../../kernels/wasm/encoding.ts';
+import { type MemoryType, mostPages, pageBytes } from '../../kernels/wasm/encoding.ts';
 import { DeviceError } from '../errors.ts';
 import { type Allocation, outOfMemory } from '../out-of-memory.ts';
 
@@ -6,13 +6,15 @@ import { type Allocation, outOfMemory } from '../out-of-memory.ts';
 const alignment = 64;
 /** Where allocations begin; the threads meet in the words before. */
 const firstAddress = 1024;
-/** Most pages that are asked for, less where a system refuses to set so many addresses aside. */
-const sizes = [mostPages, mostPages / 4, mostPages / 16];
+/** Shares of the most pages that are asked for: less where a system refuses to set so many addresses aside. */
+const shares = [1, 1 / 2, 1 / 4, 1 / 16];
+/** Bytes of a block, since kernels count offsets in 32 bits whatever the memory. */
+const largestBlock = 2 ** 32 - alignment;
 
 /** The memory of a backend: one WebAssembly memory, handed out first-fit in blocks that lie where they are. */
 export class LinearMemory {
   readonly memory: WebAssembly.Memory;
-  readonly shared: boolean;
+  readonly type: MemoryType;
   /** Bytes that it can grow to. */
   readonly limit: number;
   liveBytes = 0;
@@ -23,13 +25,18 @@ export class LinearMemory {
   #free: { address: number; bytes: number }[] = [];
   #end = firstAddress;
 
-  /** @throws DeviceError `device-unavailable` where no memory can be had. */
-  constructor(shared: boolean, budget: number) {
-    const { memory, pages } = reserve(shared);
+  /** @throws DeviceError `out-of-memory` where the system grants none. */
+  constructor(type: MemoryType, budget: number) {
+    const { memory, pages } = reserve(type);
     this.memory = memory;
-    this.shared = shared;
+    this.type = type;
     this.limit = pages * pageBytes;
     this.#budget = Math.min(budget, this.limit - firstAddress - pageBytes);
+  }
+
+  /** Why it holds no more than its limit. */
+  get bound(): string {
+    return `all that a ${this.type.bits}-bit WebAssembly memory holds`;
   }
 
   /** A view of everything; growing leaves it behind. */
@@ -41,6 +48,7 @@ export class LinearMemory {
   allocate(label: string, size: number): number {
     const bytes = Math.ceil(size / alignment) * alignment + alignment;
     if (this.liveBytes + bytes > this.#budget) throw this.#outOfMemory(label, bytes);
+    if (bytes > largestBlock) throw outOfMemory({ label, size }, largestBlock, [], 'all that one tensor may take');
     const run = this.#free.find((free) => free.bytes >= bytes);
     const address = run ? this.#take(run, bytes) : this.#extend(label, bytes);
     this.#live.set(address, { label, size: bytes });
@@ -83,7 +91,7 @@ export class LinearMemory {
     const missing = address + bytes - this.memory.buffer.byteLength;
     if (missing > 0) {
       try {
-        this.memory.grow(Math.ceil(missing / pageBytes));
+        this.memory.grow(pageCount(this.type, Math.ceil(missing / pageBytes)));
       } catch {
         throw this.#outOfMemory(label, bytes);
       }
@@ -93,22 +101,31 @@ export class LinearMemory {
   }
 
   #outOfMemory(label: string, size: number): DeviceError {
-    const bounded = this.#budget >= this.limit - 2 * pageBytes;
-    const bound = bounded ? 'all that a 32-bit WebAssembly memory holds' : undefined;
+    const bound = this.#budget >= this.limit - 2 * pageBytes ? this.bound : undefined;
     return outOfMemory({ label, size }, this.#budget, this.#live.values(), bound);
   }
 }
 
-function reserve(shared: boolean): { memory: WebAssembly.Memory; pages: number } {
+/** A number of pages as a memory takes it: one of 64 bits a big integer, of which TypeScript's library knows nothing. */
+const pageCount = ({ bits }: MemoryType, pages: number): number =>
+  bits === 64 ? (BigInt(pages) as unknown as number) : pages;
+
+function reserve(type: MemoryType): { memory: WebAssembly.Memory; pages: number } {
   let refusal: unknown;
-  for (const pages of sizes) {
+  for (const share of shares) {
+    const pages = share * mostPages[type.bits];
+    const descriptor = {
+      initial: pageCount(type, 1),
+      maximum: pageCount(type, pages),
+      shared: type.shared,
+      // Engines without 64-bit memory take no address type, and one of 32 bits for granted.
+      ...(type.bits === 64 ? { address: 'i64' as const } : {}),
+    };
     try {
-      return { memory: new WebAssembly.Memory({ initial: 1, maximum: pages, shared }), pages };
+      return { memory: new WebAssembly.Memory(descriptor), pages };
     } catch (error) {
       refusal = error;
     }
   }
-  throw new DeviceError('device-unavailable', `The system refuses a WebAssembly memory: ${refusal}.`, {
-    cause: refusal,
-  });
+  throw new DeviceError('out-of-memory', `The system refuses a WebAssembly memory: ${refusal}.`, { cause: refusal });
 }

@@ -1,4 +1,5 @@
 import { DeviceError } from '../errors.ts';
+import type { LinearMemory } from './memory.ts';
 
 /** A thread that runs JavaScript: a worker of Node.js or of a page. */
 export interface Thread {
@@ -20,58 +21,29 @@ export interface Program {
   readonly stages: number;
 }
 
-/** The words of a stage: the kernel's number, its parameter block, units, units taken at once, units taken. */
+/** The words of a stage: the kernel's number, bytes from the program to its parameters, units, units taken at once, units taken. */
 export const stageWords = 5;
+
+/** Where kernels find working memory: what all share, and the first thread's own, each further one's so many bytes on. */
+export interface ScratchPlaces {
+  readonly shared: number;
+  readonly own: number;
+  readonly ownBytes: number;
+}
 
 /** Whatever runs programs. */
 export interface Executor {
   readonly threads: number;
   /** Makes a kernel known, under the next number. */
   load(module: Uint8Array<ArrayBuffer>): void;
-  /** Runs programs in order. `scratch` is the memory of the first thread; each further one's begins `scratchBytes` on. */
-  run(programs: readonly Program[], scratch: number, scratchBytes: number): Promise<void>;
+  /** Runs programs in order. */
+  run(programs: readonly Program[], scratch: ScratchPlaces): Promise<void>;
   /** Fails what runs, as if a thread had died. */
   interrupt(): void;
   dispose(): void;
 }
 
-type Kernel = (parameters: number, begin: number, end: number, scratch: number) => void;
-
-const instantiate = (module: Uint8Array<ArrayBuffer>, memory: WebAssembly.Memory): Kernel =>
-  new WebAssembly.Instance(new WebAssembly.Module(module), { env: { memory } }).exports.run as unknown as Kernel;
-
-/** Runs everything in the calling thread, where memory cannot be shared: the event loop waits for each program. */
-export class OneThread implements Executor {
-  readonly threads = 1;
-  readonly #memory: WebAssembly.Memory;
-  readonly #kernels: Kernel[] = [];
-
-  constructor(memory: WebAssembly.Memory) {
-    this.#memory = memory;
-  }
-
-  load(module: Uint8Array<ArrayBuffer>): void {
-    this.#kernels.push(instantiate(module, this.#memory));
-  }
-
-  async run(programs: readonly Program[], scratch: number): Promise<void> {
-    const words = new Uint32Array(this.#memory.buffer);
-    try {
-      for (const { address, stages } of programs) {
-        for (let stage = 0; stage < stages; stage++) {
-          const [kernel, parameters, units] = words.subarray(address / 4 + stage * stageWords);
-          this.#kernels[kernel!]!(parameters!, 0, units!, scratch);
-        }
-      }
-    } catch (cause) {
-      throw new DeviceError('device-failure', `A kernel failed: ${cause}.`, { cause });
-    }
-  }
-
-  interrupt(): void {}
-
-  dispose(): void {}
-}
+export const disposed = () => new DeviceError('device-unavailable', 'This device was disposed; open another.');
 
 /** Where threads meet, as indices of 32-bit words: how many arrived at the end of a stage, and how many ends there were. */
 const meeting = { arrived: 0, ends: 1 };
@@ -84,10 +56,10 @@ const looks = 4000;
  * last, since the next stage may read what any of them wrote.
  */
 const script = /* js */ `
-const own = { memory: undefined, thread: 0, threads: 1, kernels: [] };
+const own = { memory: undefined, wide: false, thread: 0, threads: 1, kernels: [] };
 
 receive((message) => {
-  if (message.memory) Object.assign(own, { memory: message.memory, thread: message.thread, threads: message.threads });
+  if (message.memory) Object.assign(own, message.start, { memory: message.memory });
   for (const module of message.modules ?? []) {
     const { exports } = new WebAssembly.Instance(new WebAssembly.Module(module), { env: { memory: own.memory } });
     own.kernels.push(exports.run);
@@ -95,20 +67,23 @@ receive((message) => {
   if (message.programs) run(message);
 });
 
-function run({ programs, scratch, scratchBytes, bytes }) {
+function run({ programs, scratch, bytes }) {
+  // Addresses of 64 bits go into WebAssembly as big integers.
+  const pointer = own.wide ? BigInt : Number;
   // An engine may forget to tell a thread that is being started of growth: growing by nothing makes it look.
-  if (own.memory.buffer.byteLength < bytes) own.memory.grow(0);
+  if (own.memory.buffer.byteLength < bytes) own.memory.grow(pointer(0));
   const words = new Int32Array(own.memory.buffer);
-  const ownScratch = scratch + own.thread * scratchBytes;
+  const ownScratch = pointer(scratch.own + own.thread * scratch.ownBytes);
+  const sharedScratch = pointer(scratch.shared);
   let last = true;
   for (const { address, stages } of programs) {
     for (let at = address / 4, end = at + ${stageWords} * stages; at < end; at += ${stageWords}) {
       const kernel = own.kernels[words[at]];
-      const parameters = words[at + 1];
+      const parameters = pointer(address + words[at + 1]);
       const units = words[at + 2];
       const grain = words[at + 3];
       for (let begin; (begin = Atomics.add(words, at + 4, grain)) < units; ) {
-        kernel(parameters, begin, Math.min(units, begin + grain), ownScratch);
+        kernel(parameters, begin, Math.min(units, begin + grain), ownScratch, sharedScratch);
       }
       last = meet(words);
     }
@@ -134,13 +109,13 @@ function meet(words) {
 /** Threads on one shared memory. When one dies the others are ended too, and the next run starts new ones. */
 export class ThreadPool implements Executor {
   readonly threads: number;
-  readonly #memory: WebAssembly.Memory;
+  readonly #memory: LinearMemory;
   readonly #start: StartThread;
   readonly #modules: Uint8Array<ArrayBuffer>[] = [];
   #pool: Thread[] = [];
   #running: { resolve(): void; reject(error: DeviceError): void } | undefined;
 
-  constructor(memory: WebAssembly.Memory, threads: number, start: StartThread) {
+  constructor(memory: LinearMemory, threads: number, start: StartThread) {
     this.#memory = memory;
     this.threads = threads;
     this.#start = start;
@@ -152,9 +127,9 @@ export class ThreadPool implements Executor {
     for (const thread of this.#pool) thread.post({ modules: [module] });
   }
 
-  run(programs: readonly Program[], scratch: number, scratchBytes: number): Promise<void> {
+  run(programs: readonly Program[], scratch: ScratchPlaces): Promise<void> {
     this.#revive();
-    const words = new Int32Array(this.#memory.buffer);
+    const words = new Int32Array(this.#memory.memory.buffer);
     for (const { address, stages } of programs) {
       for (let stage = 0; stage < stages; stage++) words[address / 4 + stage * stageWords + 4] = 0;
     }
@@ -162,7 +137,7 @@ export class ThreadPool implements Executor {
       this.#running = { resolve, reject };
       for (const thread of this.#pool) {
         thread.hold(true);
-        thread.post({ programs, scratch, scratchBytes, bytes: words.byteLength });
+        thread.post({ programs, scratch, bytes: words.byteLength });
       }
     });
   }
@@ -174,12 +149,13 @@ export class ThreadPool implements Executor {
   dispose(): void {
     const running = this.#running;
     this.#end();
-    running?.reject(new DeviceError('device-unavailable', 'This device was disposed; open another.'));
+    running?.reject(disposed());
   }
 
   #revive(): void {
     if (this.#pool.length > 0) return;
-    new Int32Array(this.#memory.buffer, 0, 2).fill(0);
+    const { memory, type } = this.#memory;
+    new Int32Array(memory.buffer, 0, 2).fill(0);
     this.#pool = Array.from({ length: this.threads }, (_, thread) => {
       const started = this.#start(script, {
         message: () => this.#done(),
@@ -188,7 +164,8 @@ export class ThreadPool implements Executor {
           if (this.#pool.includes(started)) this.#fail(reason);
         },
       });
-      started.post({ memory: this.#memory, thread, threads: this.threads, modules: this.#modules });
+      const start = { wide: type.bits === 64, thread, threads: this.threads };
+      started.post({ memory, start, modules: this.#modules });
       started.hold(false);
       return started;
     });

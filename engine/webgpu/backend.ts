@@ -12,13 +12,7 @@ import {
   type Tensors,
 } from '../../kernels/contract.ts';
 import { ContractError, LlamaGuardError } from '../../kernels/errors.ts';
-import {
-  type AnyVariant,
-  availableVariants,
-  chooseVariant,
-  type DeviceTraits,
-  type Extent,
-} from '../../kernels/webgpu.ts';
+import type { AnyVariant, DeviceTraits, Extent } from '../../kernels/webgpu.ts';
 import type {
   DeviceDescription,
   KernelBackend,
@@ -28,19 +22,14 @@ import type {
   Tensor,
   TuneOptions,
 } from '../backend.ts';
-import { DeviceError, SessionError } from '../errors.ts';
+import { DeviceError } from '../errors.ts';
+import { KernelChoice } from './choice.ts';
+import { Commands, type Dispatch } from './commands.ts';
 import { BufferUsage, DeviceMemory } from './memory.ts';
 import { ParameterBuffer, slotBytes } from './parameters.ts';
 import { type Kernel, Pipelines } from './pipelines.ts';
-import { shapeClass } from './shape-class.ts';
 import { DeviceTensor, planBlocks, type RowBlock } from './tensor.ts';
 import { type Tunable, tune } from './tune.ts';
-import { kernels } from './variants.ts';
-
-/** Dispatches between two submits, apart from recorded ones. */
-const dispatchesPerSubmit = 256;
-/** Larger writes make Dawn allocate a new staging buffer each time. */
-const largestWrite = 4 * 2 ** 20;
 
 export interface WebGpuBackendOptions {
   readonly description: DeviceDescription;
@@ -67,14 +56,6 @@ interface Call {
   readonly dims: Readonly<Record<string, number>>;
   /** Sizes and scalars. */
   readonly values: Readonly<Record<string, number>>;
-  readonly extent: Extent;
-}
-
-/** What a compute pass is told of a call. */
-interface Dispatch {
-  readonly pipeline: GPUComputePipeline;
-  readonly bindGroup: GPUBindGroup;
-  readonly offset: number;
   readonly extent: Extent;
 }
 
@@ -106,19 +87,14 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
   readonly #device: GPUDevice;
   readonly #memory: DeviceMemory;
   readonly #pipelines: Pipelines;
-  /** By operation, what this device can run of the engine's kernels. */
-  readonly #variants: ReadonlyMap<string, readonly AnyVariant[]>;
-  readonly #choices: Map<string, string>;
-  readonly #prefer: Readonly<Record<string, string>>;
+  readonly #choice: KernelChoice;
+  readonly #commands: Commands;
   /** Bytes of the largest buffer that a kernel can be given. */
   readonly largestBinding: number;
-  readonly #parameters: ParameterBuffer;
   readonly #bufferIds = new WeakMap<GPUBuffer, number>();
   #nextBufferId = 0;
   /** Takes what is run while a recording is made. */
   #calls: Call[] | undefined;
-  #encoder: GPUCommandEncoder | undefined;
-  #pass: GPUComputePassEncoder | undefined;
   #failure: DeviceError | undefined;
   #disposed = false;
 
@@ -127,7 +103,6 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
     this.#gpu = gpu;
     this.#device = device;
     this.description = options.description;
-    this.#prefer = options.prefer ?? {};
     this.memoryBudget = options.memoryBudget ?? Number.POSITIVE_INFINITY;
     this.traits = options.traits;
     this.largestBinding = Math.min(
@@ -135,11 +110,10 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
       device.limits.maxStorageBufferBindingSize,
       device.limits.maxBufferSize,
     );
-    this.#choices = new Map(options.choices);
+    this.#choice = new KernelChoice(this.traits, options.choices ?? new Map(), options.prefer ?? {});
     this.#memory = new DeviceMemory(device, this.memoryBudget);
     this.#pipelines = new Pipelines(device, this.traits.features);
-    this.#variants = new Map(Object.entries(kernels).map(([name, all]) => [name, availableVariants(all, this.traits)]));
-    this.#parameters = new ParameterBuffer(this.#memory, dispatchesPerSubmit);
+    this.#commands = new Commands(device, this.#memory);
     device.addEventListener('uncapturederror', (event) => {
       const { error } = event as GPUUncapturedErrorEvent;
       const outOfMemory = error.constructor.name === 'GPUOutOfMemoryError';
@@ -181,14 +155,11 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
           `${data.BYTES_PER_ELEMENT} bytes came.`,
       );
     }
-    // What is queued already must not see the new numbers.
-    this.#submit();
-    this.#writeBuffer(buffer, 0, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    this.#commands.write(buffer, 0, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   }
 
   writeRows(tensor: Tensor, firstRow: number, sections: readonly Uint8Array[]): void {
     this.#assertUsable();
-    this.#submit();
     const target = asDeviceTensor(tensor);
     const [, ...rest] = target.shape;
     for (const block of target.blocks) {
@@ -198,7 +169,7 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
         const to = Math.min(firstRow + bytes.length / rowBytes, block.firstRow + block.rows);
         if (from >= to) continue;
         const part = bytes.subarray((from - firstRow) * rowBytes, (to - firstRow) * rowBytes);
-        this.#writeBuffer(block.buffer, offset + (from - block.firstRow) * rowBytes, part);
+        this.#commands.write(block.buffer, offset + (from - block.firstRow) * rowBytes, part);
       }
     }
   }
@@ -209,12 +180,7 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
     const { buffer } = single(source);
     const size = Math.ceil(source.bytes / 4) * 4;
     try {
-      const bytes = await this.#memory.readBack(size, (staging) => {
-        this.#endPass();
-        this.#encoder ??= this.#device.createCommandEncoder();
-        this.#encoder.copyBufferToBuffer(buffer, 0, staging, 0, size);
-        this.#submit();
-      });
+      const bytes = await this.#commands.read(buffer, size);
       if (this.#failure) throw this.#failure;
       const length = product(source.shape);
       if (source.dtype === 'f32') return new Float32Array(bytes, 0, length);
@@ -249,33 +215,20 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
     dtypes: Readonly<Record<string, DType>>,
     scalars: Readonly<Record<string, number>>,
   ): AnyVariant {
-    const preferred =
-      this.#prefer[operation.name] ?? this.#choices.get(shapeClass(operation.name, dtypes, { ...scalars, ...dims }));
-    return chooseVariant(this.#variants.get(operation.name) ?? [], dims, dtypes, preferred);
+    return this.#choice.choose(operation, dims, dtypes, scalars);
   }
 
   /** Which variants were measured to be best, by class of shapes; see tune.ts. */
   get choices(): KernelChoices {
-    return this.#choices;
+    return this.#choice.measured;
   }
 
   setChoice(shapes: string, variant: string): void {
-    this.#choices.set(shapes, variant);
+    this.#choice.set(shapes, variant);
   }
 
   alternatives(task: () => void, share: number): Map<string, readonly string[]> {
-    const classes = new Map<string, { names: readonly string[]; flops: number }>();
-    for (const { variant, dtypes, dims, values } of this.#collect(task)) {
-      const { name, flops } = variant.operation;
-      const shapes = shapeClass(name, dtypes, values);
-      const open = name in this.#prefer ? [] : (this.#variants.get(name) ?? []);
-      const others = open.filter((other) => other !== variant && !other.approximate && other.fits(dims, dtypes));
-      const names = [variant, ...others].map((serving) => serving.name);
-      classes.set(shapes, { names, flops: flops(dims, values) + (classes.get(shapes)?.flops ?? 0) });
-    }
-    const least = share * [...classes.values()].reduce((sum, { flops }) => sum + flops, 0);
-    const worthwhile = [...classes].filter(([, { names, flops }]) => names.length > 1 && flops >= least);
-    return new Map(worthwhile.map(([shapes, { names }]) => [shapes, names]));
+    return this.#choice.alternatives(this.#collect(task), share);
   }
 
   record(task: () => void): DeviceRecording {
@@ -298,7 +251,7 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
 
   replay(recording: Recording): void {
     this.#assertUsable();
-    for (const dispatch of (recording as DeviceRecording).dispatches) this.#encode(dispatch);
+    for (const dispatch of (recording as DeviceRecording).dispatches) this.#commands.dispatch(dispatch);
   }
 
   prepare(task: () => void): Promise<void> {
@@ -316,7 +269,7 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
   }
 
   async finish(): Promise<void> {
-    this.#submit();
+    this.#commands.submit();
     await this.#device.queue.onSubmittedWorkDone();
     if (this.#failure) throw this.#failure;
   }
@@ -328,38 +281,10 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
   async time(queue: () => void): Promise<number | undefined> {
     this.#assertUsable();
     if (!this.traits.features.has('timestamp-query')) return undefined;
-    this.#submit();
-    const querySet = this.#device.createQuerySet({ type: 'timestamp', count: 2 });
-    const resolved = this.#memory.create('timestamps', 16, BufferUsage.queryResolve | BufferUsage.copySource);
     try {
-      const encoder = this.#device.createCommandEncoder();
-      this.#encoder = encoder;
-      this.#pass = encoder.beginComputePass({
-        timestampWrites: { querySet, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 },
-      });
-      queue();
-      if (this.#encoder !== encoder) {
-        throw new SessionError(
-          'invalid-argument',
-          `Over ${dispatchesPerSubmit} dispatches, or a write, cannot be timed as one pass.`,
-        );
-      }
-      const bytes = await this.#memory.readBack(16, (staging) => {
-        this.#endPass();
-        encoder.resolveQuerySet(querySet, 0, 2, resolved, 0);
-        encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16);
-        this.#submit();
-      });
-      const [begin, end] = new BigUint64Array(bytes);
-      return Number(end! - begin!) / 1e6;
+      return await this.#commands.time(queue);
     } catch (cause) {
-      // A pass that names the query set must not be submitted once that is gone.
-      this.#encoder = this.#pass = undefined;
-      this.#parameters.discard();
       throw cause instanceof LlamaGuardError ? cause : await this.#explain(cause);
-    } finally {
-      querySet.destroy();
-      this.#memory.destroy(resolved);
     }
   }
 
@@ -429,19 +354,11 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
 
   #queue({ variant, dtypes, buffers, values, extent }: Call): void {
     const kernel = this.#pipelines.get(variant, dtypes);
-    if (this.#parameters.full) this.#submit();
-    const offset = this.#parameters.push(variant.operation, values);
+    const offset = this.#commands.pushParameters(variant.operation, values);
     const key = buffers.map((buffer) => this.#bufferIds.get(buffer)).join();
-    const bindGroup = kernel.bindGroups.get(key) ?? this.#createBindGroup(kernel, this.#parameters, buffers);
+    const bindGroup = kernel.bindGroups.get(key) ?? this.#createBindGroup(kernel, this.#commands.parameters, buffers);
     kernel.bindGroups.set(key, bindGroup);
-    this.#encode({ pipeline: kernel.pipeline, bindGroup, offset, extent });
-  }
-
-  #encode({ pipeline, bindGroup, offset, extent }: Dispatch): void {
-    const pass = this.#openPass();
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, bindGroup, [offset]);
-    pass.dispatchWorkgroups(...extent);
+    this.#commands.dispatch({ pipeline: kernel.pipeline, bindGroup, offset, extent });
   }
 
   #createBindGroup({ layout }: Kernel, parameters: ParameterBuffer, buffers: readonly GPUBuffer[]): GPUBindGroup {
@@ -454,42 +371,10 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
     });
   }
 
-  #openPass(): GPUComputePassEncoder {
-    this.#encoder ??= this.#device.createCommandEncoder();
-    this.#pass ??= this.#encoder.beginComputePass();
-    return this.#pass;
-  }
-
-  #endPass(): void {
-    this.#pass?.end();
-    this.#pass = undefined;
-  }
-
-  #submit(): void {
-    this.#endPass();
-    if (!this.#encoder) return;
-    this.#parameters.flush(this.#device.queue);
-    this.#device.queue.submit([this.#encoder.finish()]);
-    this.#encoder = undefined;
-  }
-
   /** What is queued already may name the buffer, and would fail without it. */
   #destroy(buffer: GPUBuffer): void {
-    if (!this.#disposed && !this.#failure) this.#submit();
+    if (!this.#disposed && !this.#failure) this.#commands.submit();
     this.#memory.destroy(buffer);
-  }
-
-  /** Writes take multiples of four bytes; buffers are padded, so the tail may be filled with zeros. */
-  #writeBuffer(buffer: GPUBuffer, offset: number, bytes: Uint8Array): void {
-    const { queue } = this.#device;
-    const whole = bytes.length & ~3;
-    for (let start = 0; start < whole; start += largestWrite) {
-      queue.writeBuffer(buffer, offset + start, bytes, start, Math.min(whole - start, largestWrite));
-    }
-    if (whole === bytes.length) return;
-    const tail = new Uint8Array(4);
-    tail.set(bytes.subarray(whole));
-    queue.writeBuffer(buffer, offset + whole, tail);
   }
 
   #assertUsable(): void {

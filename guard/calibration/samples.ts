@@ -1,6 +1,6 @@
 import { seededRandom } from '../../kernels/random.ts';
 import type { Labelled } from '../evaluation/metrics.ts';
-import type { Role } from '../messages.ts';
+import { type Role, roles } from '../messages.ts';
 import type { Material } from './method.ts';
 
 /** What a guard said of one sample, and what people say. */
@@ -16,8 +16,6 @@ export interface Scored {
   /** By code; absent where it is not known. */
   readonly categories: Readonly<Record<string, 0 | 1>>;
 }
-
-export const roles = ['user', 'agent'] as const satisfies readonly Role[];
 
 /** Scores of one kind: of a role's whole policy, or of one category under it. Each kind is calibrated by itself. */
 export interface ScoreSet extends Omit<Material, 'contentFree'> {

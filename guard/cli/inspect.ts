@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { formatBytes } from '../../engine/format.ts';
-import { type LlamaConfig, memoryNeeds, parameterCount } from '../../engine/index.ts';
+import { type Backend, type LlamaConfig, memoryNeeds, parameterCount } from '../../engine/index.ts';
 import { openModelFolder } from '../../engine/node/model-folder.ts';
 import { openDevice } from '../../engine/node/open-device.ts';
 import { weightDTypes } from '../../kernels/contract.ts';
@@ -28,12 +28,15 @@ async function inspect(folder: string, flags: SharedFlags): Promise<void> {
   assertFits(tokenizer, model.config.vocabularySize);
   const format = await folderFormat(model, flags.promptFormat);
   const policy = (await policyOf(flags))(await folderPolicy(model, format));
-  const { threads } = flags;
-  const { backend, decision } = await openDevice(flags.device, threads === undefined ? {} : { threads });
-  await using _ = backend;
   const dtype = resolveDType(flags.dtype, model);
   const sizes = resolveCacheTokens(flags.cacheMemory, model.config);
   const needs = Object.fromEntries(weightDTypes.map((d) => [d, memoryNeeds(model.config, { ...sizes, dtype: d })]));
+  const { threads } = flags;
+  const { backend, decision } = await openDevice(flags.device, {
+    memoryNeeded: needs[dtype]!.total,
+    ...(threads === undefined ? {} : { threads }),
+  });
+  await using _ = backend;
   const budget = Number.isFinite(backend.memoryBudget) ? backend.memoryBudget : null;
   const report = {
     folder,
@@ -78,9 +81,18 @@ async function inspect(folder: string, flags: SharedFlags): Promise<void> {
       `${formatBytes(n!.total)} (weights ${formatBytes(n!.weights)}, cache ${formatBytes(n!.cache)}, activations ${formatBytes(n!.activations)})`,
     ]),
     ['device', `${decision.device.kind}: ${decision.reason}`],
-    ['fits', budget === null ? 'not known: WebGPU does not tell the memory of a GPU' : report.fits ? 'yes' : 'no'],
+    ['fits', fitting(report, backend)],
   ];
   process.stdout.write(rows.map(([name, value]) => `${name!.padEnd(13)} ${value}\n`).join(''));
+}
+
+function fitting(
+  { fits, device }: { fits: boolean; device: { memoryBudget: number | null } },
+  backend: Backend,
+): string {
+  if (device.memoryBudget === null) return 'not known: WebGPU does not tell the memory of a GPU';
+  if (fits) return 'yes';
+  return `no: there is ${formatBytes(device.memoryBudget)}${backend.memoryBound ? `, ${backend.memoryBound}` : ''}`;
 }
 
 /** The windows of a model, where it has some. */

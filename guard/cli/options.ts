@@ -6,6 +6,7 @@ import { LlamaGuardError } from '../../kernels/errors.ts';
 import { CalibrationError, ConversationError, EvaluationError, OptionError, PolicyError } from '../errors.ts';
 import { promptFormats } from '../formats/index.ts';
 import { Guard } from '../guard.ts';
+import { roles } from '../messages.ts';
 import { policyNamed, readCalibration } from '../node/load.ts';
 import type { CategoryMode, CheckOptions, LoadOptions } from '../options.ts';
 import { builtInPolicies } from '../policies/index.ts';
@@ -67,9 +68,7 @@ export function addGuardFlags(command: Command): Command {
         .choices(details)
         .default('examples'),
     )
-    .addOption(
-      new Option('--role <role>', 'whose messages are judged (default: who spoke last)').choices(['user', 'agent']),
-    )
+    .addOption(new Option('--role <role>', 'whose messages are judged (default: who spoke last)').choices(roles))
     .addOption(new Option('--device <device>', 'where to compute').choices(['auto', 'webgpu', 'cpu']).default('auto'))
     .addOption(new Option('--dtype <dtype>', 'how weights are held').choices(['auto', ...weightDTypes]).default('auto'))
     .option(

@@ -6,7 +6,7 @@ import { PolicyError } from '../errors.ts';
 import { assertAskable } from '../formats/chat-template.ts';
 import { instructionHash, policyHash } from '../identity.ts';
 import { instructionOf, renderTurns } from '../instruction.ts';
-import type { Role } from '../messages.ts';
+import { type Role, roles } from '../messages.ts';
 import { folderFormat } from '../node/folder-format.ts';
 import { embeddedModel, policyNamed } from '../node/load.ts';
 import { builtInPolicies } from '../policies/index.ts';
@@ -44,7 +44,7 @@ const withFlags = (command: Command): Command =>
     .argument('<policy>', `a file, or one of ${Object.keys(builtInPolicies).join(', ')}`)
     .option('--model <dir>', 'model folder whose prompt format and tokenizer are used', embeddedModel)
     .addOption(promptFormatFlag())
-    .addOption(new Option('--role <role>', 'whose messages are judged').choices(['user', 'agent']).default('user'))
+    .addOption(new Option('--role <role>', 'whose messages are judged').choices(roles).default('user'))
     .addOption(
       new Option('--detail <detail>', 'how much the model is told of each category')
         .choices(details)

@@ -1,4 +1,4 @@
-import type { Label } from './formats/format.ts';
+import type { Label } from './formats/label.ts';
 import type { Row, Run } from './run.ts';
 
 /**

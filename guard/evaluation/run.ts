@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { weightDTypes } from '../../kernels/contract.ts';
 import { EvaluationError } from '../errors.ts';
+import { roles } from '../messages.ts';
 import type { Assessment } from '../score.ts';
 import { formatNames } from './data.ts';
 
@@ -15,7 +16,7 @@ const probability = z.number().min(0).max(1);
 /** What a guard says of a sample, as it is kept. */
 export const scores = z.object({
   /** Whose messages were judged. */
-  role: z.enum(['user', 'agent']),
+  role: z.enum(roles),
   score: probability,
   unsafeProbability: probability,
   mass: z.number(),

@@ -34,6 +34,8 @@ export interface ListGrammar {
 export interface AnswerGrammar {
   path(role: Role): readonly Step[];
   readonly labels: readonly Label[];
+  /** Whether a label's spelling is one token to such models' tokenizers; else it is known by its first. */
+  readonly labelsAreTokens: boolean;
   /** Absent where the model names no categories. */
   readonly list?: ListGrammar;
   /** Reads a completion strictly. */

@@ -52,6 +52,7 @@ const answer = (forced: string, spellings: readonly ((word: string) => string)[]
     spellings: spellings.map((spell) => spell(means)),
     means,
   })),
+  labelsAreTokens: true,
   list: { lead: '\n', separator: ',', ends: [], written: ({ code }) => code },
   parse: (completion, { policy }) => parseVerdict(completion, policy, lead),
 });

@@ -129,6 +129,7 @@ export const qwen3Guard: PromptFormat = {
       { name: 'Unsafe', spellings: [' Unsafe'], means: 'unsafe' },
       { name: 'Controversial', spellings: [' Controversial'], means: 'unsafe' },
     ],
+    labelsAreTokens: false,
     list: { lead: '\nCategories: ', separator: ', ', ends: ['\n'], written: ({ name }) => name },
     parse,
   },

@@ -44,6 +44,7 @@ export const wildGuard: PromptFormat = {
             { force: '\nHarmful response:' },
           ],
     labels: Object.entries(answers).map(([word, means]) => ({ name: means, spellings: [` ${word}`], means })),
+    labelsAreTokens: true,
     parse: (completion, { role }): Verdict => {
       const answer = completion.match(completionForm)?.groups?.[role];
       if (answer !== 'yes' && answer !== 'no')

@@ -18,6 +18,7 @@ const lookalikes = new Map(
 const lineBreaks = new Set('\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029');
 const invisible = /[\p{Default_Ignorable_Code_Point}\p{Cf}\p{Cc}]/u;
 const ascii = /^[ -~]+$/;
+const standsForItself = /^[ -~\n]/;
 
 /** What a reader takes a character for: ASCII where it imitates ASCII, `\n`, a space, nothing, or the character itself. */
 function fold(character: string): string {
@@ -29,9 +30,41 @@ function fold(character: string): string {
 }
 
 /** A folded text, and where in the original each of its UTF-16 units comes from. */
-export interface View {
-  readonly text: string;
-  readonly origins: readonly number[];
+export class View {
+  readonly #parts: string[] = [];
+  #text: string | undefined;
+  #length = 0;
+  /** Runs of units that are neighbours in the original too: where they begin here, and there. */
+  readonly #starts: number[] = [];
+  readonly #origins: number[] = [];
+
+  get text(): string {
+    this.#text ??= this.#parts.join('');
+    return this.#text;
+  }
+
+  /** Adds neighbours of the original, from `origin` on. */
+  add(units: string, origin: number): void {
+    const last = this.#starts.length - 1;
+    if (last < 0 || origin - this.#length !== this.#origins[last]! - this.#starts[last]!) {
+      this.#starts.push(this.#length);
+      this.#origins.push(origin);
+    }
+    this.#parts.push(units);
+    this.#text = undefined;
+    this.#length += units.length;
+  }
+
+  /** Where the unit at this place comes from. */
+  originOf(place: number): number {
+    let [low, high] = [0, this.#starts.length];
+    while (high - low > 1) {
+      const middle = (low + high) >> 1;
+      if (this.#starts[middle]! <= place) low = middle;
+      else high = middle;
+    }
+    return this.#origins[low]! + place - this.#starts[low]!;
+  }
 }
 
 /**
@@ -39,29 +72,21 @@ export interface View {
  * `<end\n conversation>` and `[ / I N S T ]` need no pattern of their own.
  */
 export function foldedViews(text: string): { readonly lines: View; readonly compact: View } {
-  const lines = { units: [] as string[], origins: [] as number[] };
-  const compact = { units: [] as string[], origins: [] as number[] };
+  const [lines, compact] = [new View(), new View()];
   const folded = new Map<string, string>();
-  let offset = 0;
-  for (const character of text) {
-    let plain = character >= '!' && character <= '~' ? character : folded.get(character);
-    if (plain === undefined) {
-      plain = fold(character);
-      folded.set(character, plain);
+  // What stands for itself, as nearly all does, and single characters of everything else.
+  for (const { 0: run, index: at } of text.matchAll(/[ -~\n]+|[^ -~\n]/gu)) {
+    if (standsForItself.test(run)) {
+      lines.add(run, at);
+      for (const { 0: word, index } of run.matchAll(/[!-~]+/g)) compact.add(word, at + index);
+      continue;
     }
-    for (let unit = 0; unit < plain.length; unit++) {
-      const one = plain.charAt(unit);
-      lines.units.push(one);
-      lines.origins.push(offset);
-      if (one !== ' ' && one !== '\n') {
-        compact.units.push(one);
-        compact.origins.push(offset);
-      }
+    const plain = folded.get(run) ?? fold(run);
+    folded.set(run, plain);
+    for (const unit of plain.split('')) {
+      lines.add(unit, at);
+      if (unit !== ' ' && unit !== '\n') compact.add(unit, at);
     }
-    offset += character.length;
   }
-  return {
-    lines: { text: lines.units.join(''), origins: lines.origins },
-    compact: { text: compact.units.join(''), origins: compact.origins },
-  };
+  return { lines, compact };
 }

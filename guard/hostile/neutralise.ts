@@ -82,20 +82,21 @@ export function neutraliseRewriting(source: Rewriting): {
   const suspicions: Suspicion[] = [];
   const replacements: [at: number, replacement: string][] = [];
   for (const { kind, view, pattern } of rules) {
-    const { text: folded, origins } = views[view];
+    const seen = views[view];
+    const folded = seen.text;
     const listing = new Listing(kind, source.original);
     for (const match of folded.matchAll(pattern)) {
       // Only labels at the start of a line may begin with spaces, which are not part of them.
       const first = match.index + match[0].length - match[0].trimStart().length;
       const last = match.index + match[0].length - 1;
-      listing.add(...source.spanOf(origins[first]!, characterEnd(text, origins[last]!)));
+      listing.add(...source.spanOf(seen.originOf(first), characterEnd(text, seen.originOf(last))));
       if (kind === 'forged-turn') {
-        const label = origins[first]!;
-        replacements.push([label, `(${text.slice(label, characterEnd(text, label))}`], [origins[last]!, ')']);
+        const label = seen.originOf(first);
+        replacements.push([label, `(${text.slice(label, characterEnd(text, label))}`], [seen.originOf(last), ')']);
       } else if (isRewritten(kind)) {
         for (let at = first; at <= last; at++) {
           const replacement = parentheses.get(folded[at]!);
-          if (replacement !== undefined) replacements.push([origins[at]!, replacement]);
+          if (replacement !== undefined) replacements.push([seen.originOf(at), replacement]);
         }
       }
     }

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { cacheTokensWithin, Llama, type LlamaConfig, type WeightDType } from '../../engine/index.ts';
+import { cacheTokensWithin, Llama, type LlamaConfig, memoryNeeds, type WeightDType } from '../../engine/index.ts';
 import { type ModelFolder, openModelFolder } from '../../engine/node/model-folder.ts';
 import { openDevice } from '../../engine/node/open-device.ts';
 import { tuneOnce } from '../../engine/node/tuning-file.ts';
@@ -115,6 +115,7 @@ export async function loadGuard(folder: string = embeddedModel, options: LoadOpt
     const { backend, decision } = await openDevice(options.device ?? 'auto', {
       ...options,
       tuning: tuning === 'ignore' ? 'ignore' : 'use',
+      memoryNeeded: memoryNeeds(opened.config, { ...options, ...sizes, dtype }).total,
     });
     const {
       device: _device,

@@ -1,4 +1,5 @@
-import type { ModuleBuilder, Procedure } from '../wasm/function.ts';
+import { Address } from '../wasm/address.ts';
+import type { ModuleBuilder } from '../wasm/function.ts';
 import { range } from '../wasm/function.ts';
 import { wasmVariant } from '../wasm/kernel.ts';
 import { exp, transpose } from '../wasm/mathematics.ts';
@@ -168,32 +169,35 @@ const placeOf = (line: I32, sharers: I32, heads: I32, headDim: number): I32 =>
  * `packQueries(queries, line, lines, sharers, heads, firstPosition, block)`: eight lines, scaled, and a state in which
  * nothing has been seen. Lines beyond the last are copies of it, which nothing is written of.
  */
-function definePackQueries(module: ModuleBuilder, headDim: number): Procedure {
+function definePackQueries(module: ModuleBuilder, headDim: number) {
   const at = layout(headDim);
-  return module.define(7, (f, [queries, first, lines, sharers, heads, firstPosition, block]) => {
-    const scale = F32.const(1 / Math.sqrt(headDim));
-    f.for(0, tileColumns, 1, (column) => {
-      const line = f.let(first!.add(column).min(lines!.sub(1)));
-      const from = f.let(queries!.add(placeOf(line, sharers!, heads!, headDim)));
-      const to = f.let(block!.add(column.shl(2)));
-      f.store(to, F32.const(unseen), at.largest);
-      f.store(to, F32.const(0), at.total);
-      f.store(to, firstPosition!.add(line.div(sharers!)), at.position);
-      f.for(0, 4 * headDim, 4, (i) =>
-        f.store(to.add(i.mul(tileColumns)), F32.load(from.add(i)).mul(scale), at.queries),
-      );
-    });
-    f.for(0, at.padded * columnBytes, 16, (i) => f.store(block!.add(i), F32x4.const(0), at.sums));
-  });
+  return module.define(
+    [Address, I32, I32, I32, I32, I32, Address],
+    (f, [queries, first, lines, sharers, heads, firstPosition, block]) => {
+      const scale = F32.const(1 / Math.sqrt(headDim));
+      f.for(0, tileColumns, 1, (column) => {
+        const line = f.let(first.add(column).min(lines.sub(1)));
+        const from = f.let(queries.add(placeOf(line, sharers, heads, headDim)));
+        const to = f.let(block.add(column.shl(2)));
+        f.store(to, F32.const(unseen), at.largest);
+        f.store(to, F32.const(0), at.total);
+        f.store(to, firstPosition.add(line.div(sharers)), at.position);
+        f.for(0, 4 * headDim, 4, (i) =>
+          f.store(to.add(i.mul(tileColumns)), F32.load(from.add(i)).mul(scale), at.queries),
+        );
+      });
+      f.for(0, at.padded * columnBytes, 16, (i) => f.store(block.add(i), F32x4.const(0), at.sums));
+    },
+  );
 }
 
 /** `packKeys(keys, slotBytes, count, scratch)`: four keys side by side, element by element. */
-function definePackKeys(module: ModuleBuilder, headDim: number): Procedure {
+function definePackKeys(module: ModuleBuilder, headDim: number) {
   const whole = headDim - (headDim % 4);
-  return module.define(4, (f, [keys, slotBytes, count, scratch]) => {
-    const to = f.let(scratch!.add(layout(headDim).keys));
-    f.for(0, count!, tileRows, (key) => {
-      const from = range(tileRows).map((r) => f.let(key.add(r).min(count!.sub(1)).mul(slotBytes!).add(keys!)));
+  return module.define([Address, I32, I32, Address], (f, [keys, slotBytes, count, scratch]) => {
+    const to = f.let(scratch.add(layout(headDim).keys));
+    f.for(0, count, tileRows, (key) => {
+      const from = range(tileRows).map((r) => f.let(keys.add(key.add(r).min(count.sub(1)).mul(slotBytes))));
       f.for(0, 4 * whole, 16, (i) => {
         const quads = from.map((row) => F32x4.load(row.add(i)));
         for (const [j, column] of transpose(f, quads).entries()) f.store(to, column, 16 * j);
@@ -208,18 +212,18 @@ function definePackKeys(module: ModuleBuilder, headDim: number): Procedure {
 }
 
 /** `score(scratch, queries, count)`: the keys' products with eight lines. */
-function defineScores(module: ModuleBuilder, headDim: number, relaxed: boolean): Procedure {
+function defineScores(module: ModuleBuilder, headDim: number, relaxed: boolean) {
   const at = layout(headDim);
-  const products = module.define(4, (f, [x, y, end, to]) => {
+  const products = module.define([Address, Address, Address, Address], (f, [x, y, end, to]) => {
     const sums = tileOf(f, tileRows, () => F32x4.const(0));
-    accumulate(f, sums, { x: x!, xBytes: 4 * tileRows, y: y!, end: end! }, relaxed);
-    storeTile(f, sums, to!);
+    accumulate(f, sums, { x, xBytes: 4 * tileRows, y, end }, relaxed);
+    storeTile(f, sums, to);
   });
-  return module.define(3, (f, [scratch, queries, count]) => {
-    const end = f.let(queries!.add(headDim * columnBytes));
-    const panel = f.let(scratch!.add(at.keys));
-    f.for(0, count!, tileRows, (key) => {
-      f.call(products, panel, queries!, end, scratch!.add(key.mul(columnBytes)).add(at.scores));
+  return module.define([Address, Address, I32], (f, [scratch, queries, count]) => {
+    const end = f.let(queries.add(headDim * columnBytes));
+    const panel = f.let(scratch.add(at.keys));
+    f.for(0, count, tileRows, (key) => {
+      f.call(products, panel, queries, end, scratch.add(key.mul(columnBytes)).add(at.scores));
       f.advance(panel, 4 * tileRows * headDim);
     });
   });
@@ -230,16 +234,16 @@ function defineScores(module: ModuleBuilder, headDim: number, relaxed: boolean):
  * exp(score - largest so far), adds them to the lines' totals and leaves in `correction` what earlier weights have to be
  * multiplied by.
  */
-function defineSoftmax(module: ModuleBuilder, at: ReturnType<typeof layout>): Procedure {
-  return module.define(5, (f, [scratch, block, key, count, window]) => {
-    const furthest = f.let(I32x4.splat(window!.sub(1)));
-    const scores = f.let(scratch!.add(at.scores));
-    const end = f.let(scores.add(count!.mul(columnBytes)));
+function defineSoftmax(module: ModuleBuilder, at: ReturnType<typeof layout>) {
+  return module.define([Address, Address, I32, I32, I32], (f, [scratch, block, key, count, window]) => {
+    const furthest = f.let(I32x4.splat(window.sub(1)));
+    const scores = f.let(scratch.add(at.scores));
+    const end = f.let(scores.add(count.mul(columnBytes)));
     for (const half of [0, 16]) {
-      const before = f.let(F32x4.load(block!, at.largest + half));
+      const before = f.let(F32x4.load(block, at.largest + half));
       const largest = f.let(before);
       // How far back the key lies; one that lies ahead is, unsigned, further off than any window.
-      const distance = f.let(I32x4.load(block!, at.position + half).sub(I32x4.splat(key!)));
+      const distance = f.let(I32x4.load(block, at.position + half).sub(I32x4.splat(key)));
       f.for(scores, end, columnBytes, (score) => {
         const seen = distance.le(furthest).select(F32x4.load(score, half), F32x4.const(unseen));
         const value = f.let(seen);
@@ -248,45 +252,48 @@ function defineSoftmax(module: ModuleBuilder, at: ReturnType<typeof layout>): Pr
         f.set(distance, distance.sub(I32x4.const(1)));
       });
       const correction = exp(f, before.sub(largest));
-      const total = f.let(F32x4.load(block!, at.total + half).mul(correction));
+      const total = f.let(F32x4.load(block, at.total + half).mul(correction));
       f.for(scores, end, columnBytes, (score) => {
         const value = f.let(F32x4.load(score, half));
         const weight = f.let(exp(f, value.sub(largest)).and(value.ge(F32x4.const(unseen / 2))));
         f.store(score, weight, half);
         f.set(total, total.add(weight));
       });
-      f.store(scratch!, correction, at.correction + half);
-      f.store(block!, largest, at.largest + half);
-      f.store(block!, total, at.total + half);
+      f.store(scratch, correction, at.correction + half);
+      f.store(block, largest, at.largest + half);
+      f.store(block, total, at.total + half);
     }
   });
 }
 
 /** `addValues(scratch, block, values, slotBytes, count)`: corrects the sums and adds the weighted values. */
-function defineAddValues(module: ModuleBuilder, at: ReturnType<typeof layout>, relaxed: boolean): Procedure {
-  const products = module.define(6, (f, [x, xBytes, y, end, correction, to]) => {
-    const corrections = [0, 16].map((half) => f.let(F32x4.load(correction!, half)));
-    const sums = tileOf(f, tileRows, (r, v) => F32x4.load(to!, columnBytes * r + 16 * v).mul(corrections[v]!));
-    accumulate(f, sums, { x: x!, xBytes: xBytes!, y: y!, end: end! }, relaxed);
-    storeTile(f, sums, to!);
-  });
-  return module.define(5, (f, [scratch, block, values, slotBytes, count]) => {
-    const weights = f.let(scratch!.add(at.scores));
-    const end = f.let(weights.add(count!.mul(columnBytes)));
-    const correction = scratch!.add(at.correction);
+function defineAddValues(module: ModuleBuilder, at: ReturnType<typeof layout>, relaxed: boolean) {
+  const products = module.define(
+    [Address, I32, Address, Address, Address, Address],
+    (f, [x, xBytes, y, end, correction, to]) => {
+      const corrections = [0, 16].map((half) => f.let(F32x4.load(correction, half)));
+      const sums = tileOf(f, tileRows, (r, v) => F32x4.load(to, columnBytes * r + 16 * v).mul(corrections[v]!));
+      accumulate(f, sums, { x, xBytes, y, end }, relaxed);
+      storeTile(f, sums, to);
+    },
+  );
+  return module.define([Address, Address, Address, I32, I32], (f, [scratch, block, values, slotBytes, count]) => {
+    const weights = f.let(scratch.add(at.scores));
+    const end = f.let(weights.add(count.mul(columnBytes)));
+    const correction = scratch.add(at.correction);
     f.for(0, at.padded, tileRows, (i) => {
-      const to = block!.add(i.mul(columnBytes)).add(at.sums);
-      f.call(products, values!.add(i.shl(2)), slotBytes!, weights, end, correction, to);
+      const to = block.add(i.mul(columnBytes)).add(at.sums);
+      f.call(products, values.add(i.shl(2)), slotBytes, weights, end, correction, to);
     });
   });
 }
 
 /** `write(out, line, endLine, sharers, heads, block)`: the sums over their totals. */
-function defineWrite(module: ModuleBuilder, headDim: number, at: ReturnType<typeof layout>): Procedure {
-  return module.define(6, (f, [out, first, endLine, sharers, heads, block]) => {
-    f.for(0, endLine!.sub(first!).min(tileColumns), 1, (column) => {
-      const to = f.let(out!.add(placeOf(f.let(first!.add(column)), sharers!, heads!, headDim)));
-      const from = f.let(block!.add(column.shl(2)));
+function defineWrite(module: ModuleBuilder, headDim: number, at: ReturnType<typeof layout>) {
+  return module.define([Address, I32, I32, I32, I32, Address], (f, [out, first, endLine, sharers, heads, block]) => {
+    f.for(0, endLine.sub(first).min(tileColumns), 1, (column) => {
+      const to = f.let(out.add(placeOf(f.let(first.add(column)), sharers, heads, headDim)));
+      const from = f.let(block.add(column.shl(2)));
       const scale = f.let(F32.const(1).div(F32.load(from, at.total)));
       f.for(0, 4 * headDim, 4, (i) => f.store(to.add(i), F32.load(from.add(i.mul(tileColumns)), at.sums).mul(scale)));
     });

@@ -1,16 +1,17 @@
 import type { Scalars } from '../contract.ts';
-import { type ModuleBuilder, type Procedure, range } from '../wasm/function.ts';
+import { Address } from '../wasm/address.ts';
+import { type ModuleBuilder, range } from '../wasm/function.ts';
 import { type Target, type WasmVariant, wasmVariant } from '../wasm/kernel.ts';
 import { sumOfLanes } from '../wasm/mathematics.ts';
 import { tileColumns } from '../wasm/tile.ts';
-import { F32x4, type I32 } from '../wasm/values.ts';
+import { F32x4, I32 } from '../wasm/values.ts';
 import type { Epilogue } from './epilogue.ts';
 import type { MatmulLike, MatmulTensors } from './index.ts';
 import { defineFinish } from './panels.ts';
 import { openRow, type WeightRow } from './weight-rows.ts';
 
 /** Beyond these, rearranging the weight pays. */
-const mostRows = 4;
+export const mostRows = 4;
 const tileBytes = 4 * mostRows * tileColumns;
 
 /** Few rows, as in decoding: what counts is to read the weight once, in the order in which it lies. */
@@ -44,19 +45,19 @@ export const dots = <S extends Scalars>(operation: MatmulLike<S>, epilogue: Epil
   });
 
 /** `multiply(x, weight, column, columns, inputs, sums)`: eight columns, some at a time so that all sums have registers. */
-function defineDots(module: ModuleBuilder, { constants, dtypes }: Target<MatmulTensors>): Procedure {
+function defineDots(module: ModuleBuilder, { constants, dtypes }: Target<MatmulTensors>) {
   const rows = range(constants.rows!);
   const together = rows.length <= 2 ? 4 : 2;
-  return module.define(6, (f, [x, weight, column, columns, inputs, to]) => {
-    const xRows = rows.map((r) => f.let(x!.add(inputs!.shl(2).mul(r))));
-    const whole = f.let(inputs!.and(-4));
+  return module.define([Address, Address, I32, I32, I32, Address], (f, [x, weight, column, columns, inputs, to]) => {
+    const xRows = rows.map((r) => f.let(x.add(inputs.shl(2).mul(r))));
+    const whole = f.let(inputs.and(-4));
     f.for(0, tileColumns, together, (first) => {
       const open = range(together).map((c) => {
-        const row = f.let(column!.add(first).add(c).min(columns!.sub(1)));
-        return openRow(f, dtypes.weight, { weight: weight!, row, rows: columns!, inputs: inputs! });
+        const row = f.let(column.add(first).add(c).min(columns.sub(1)));
+        return openRow(f, dtypes.weight, { weight, row, rows: columns, inputs });
       });
       const sums = rows.map(() => open.map(() => f.let(F32x4.const(0))));
-      const accumulate = (i: I32, load: (address: I32) => F32x4, weightOf: (row: WeightRow) => F32x4) => {
+      const accumulate = (i: I32, load: (address: Address) => F32x4, weightOf: (row: WeightRow) => F32x4) => {
         const a = xRows.map((row) => f.let(load(row.add(i.shl(2)))));
         open.forEach((row, c) => {
           const weights = f.let(weightOf(row));
@@ -70,7 +71,7 @@ function defineDots(module: ModuleBuilder, { constants, dtypes }: Target<MatmulT
           (row) => row.quad(i),
         ),
       );
-      f.for(whole, inputs!, 1, (i) =>
+      f.for(whole, inputs, 1, (i) =>
         accumulate(
           i,
           (address) => F32x4.loadOne(address),
@@ -78,7 +79,7 @@ function defineDots(module: ModuleBuilder, { constants, dtypes }: Target<MatmulT
         ),
       );
       sums.forEach((sum, r) => {
-        for (const [c, s] of sum.entries()) f.store(to!.add(first.shl(2)), sumOfLanes(f, s), 4 * (r * tileColumns + c));
+        for (const [c, s] of sum.entries()) f.store(to.add(first.shl(2)), sumOfLanes(f, s), 4 * (r * tileColumns + c));
       });
     });
   });

@@ -1,7 +1,8 @@
 import { silu } from '../gated-matmul/silu.ts';
+import type { Address } from '../wasm/address.ts';
 import type { FunctionBuilder } from '../wasm/function.ts';
 import { silu as siluWasm } from '../wasm/mathematics.ts';
-import { F32, F32x4, type I32 } from '../wasm/values.ts';
+import { F32, F32x4 } from '../wasm/values.ts';
 
 /**
  * What becomes of the products of `x` with the rows of `weight`: all that differs between the operations of the matmul
@@ -29,9 +30,9 @@ export interface WasmEpilogue {
   /** Columns that make one number of `out`. */
   readonly columns: 1 | 2;
   /** Takes eight neighbouring columns. */
-  eight(f: FunctionBuilder, out: I32, low: F32x4, high: F32x4): void;
+  eight(f: FunctionBuilder, out: Address, low: F32x4, high: F32x4): void;
   /** Takes the columns of one number, whose sums stand at `sums`. */
-  one(f: FunctionBuilder, out: I32, sums: I32): void;
+  one(f: FunctionBuilder, out: Address, sums: Address): void;
 }
 
 /** `out = sums` */

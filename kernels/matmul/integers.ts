@@ -1,5 +1,6 @@
 import { quantBlock, type Scalars } from '../contract.ts';
-import { type ModuleBuilder, type Procedure, range } from '../wasm/function.ts';
+import { Address } from '../wasm/address.ts';
+import { type FunctionBuilder, type ModuleBuilder, range } from '../wasm/function.ts';
 import { type KernelFrame, type WasmVariant, wasmVariant } from '../wasm/kernel.ts';
 import { f16ToF32, largestLane, transpose } from '../wasm/mathematics.ts';
 import { columnBytes, storeTile, tileColumns, tileOf } from '../wasm/tile.ts';
@@ -15,6 +16,8 @@ const tileRows = 4;
  * 1.3e8 at most, far within 32 bits: sixteen bits cost no more than eight here, and lose next to nothing.
  */
 const largest = 32_767;
+/** Rounding x errs by up to 1 / 65,534 of a row's largest, some 4 deviations: 3.5e-5 of the sums' own deviation. */
+export const roundingError = 6e-5;
 /** Bytes of two neighbouring inputs of a row of `x`, and of eight rows of the weight. */
 const pairBytes = 4;
 const weightPairBytes = pairBytes * tileColumns;
@@ -40,8 +43,7 @@ export const integers = <S extends Scalars>(
       shared: divideUp(rows, tileRows) * panelBytesOf(inputs),
       own: tileBytes + 2 * tileColumns * inputs + (inputs / quantBlock) * columnBytes,
     }),
-    // Rounding x errs by up to 1 / 65,534 of a row's largest, some 4 deviations: 3.5e-5 of the sums' own deviation.
-    tolerance: operation.tolerance + 6e-5,
+    tolerance: operation.tolerance + roundingError,
     stages: [
       { units: ({ rows }) => divideUp(rows, tileRows), emit: (_, main) => main(quantiseRows) },
       {
@@ -52,7 +54,7 @@ export const integers = <S extends Scalars>(
           const finish = defineFinish(module, epilogue.wasm);
           main((kernel) => {
             const { f, scratch } = kernel;
-            const [weight, out, panels] = [kernel.tensor('weight'), kernel.tensor('out'), kernel.sharedScratch()];
+            const [weight, out, panels] = [kernel.tensor('weight'), kernel.tensor('out'), kernel.sharedScratch];
             const [rows, inputs] = [kernel.size('rows'), kernel.size('inputs')];
             const [block, outputs] = [kernel.size('block'), kernel.size('outputs')];
             const first = kernel.size(operation.splits!.offset);
@@ -82,41 +84,54 @@ function quantiseRows<S extends Scalars>(kernel: KernelFrame<MatmulTensors, S>):
   const { f } = kernel;
   const [x, rows, inputs] = [kernel.tensor('x'), kernel.size('rows'), kernel.size('inputs')];
   const rowBytes = f.let(inputs.shl(2));
-  const panels = kernel.sharedScratch();
+  const panels = kernel.sharedScratch;
   kernel.eachUnit((unit) => {
-    const panel = f.let(unit.mul(inputs.shl(1).add(4).mul(tileRows)).add(panels));
+    const panel = f.let(panels.add(unit.mul(inputs.shl(1).add(4).mul(tileRows))));
     const scales = f.let(panel.add(inputs.mul(2 * tileRows)));
     for (const r of range(tileRows)) {
-      const from = f.let(unit.mul(tileRows).add(r).min(rows.sub(1)).mul(rowBytes).add(x));
-      const most = f.let(F32x4.const(0));
-      f.for(0, rowBytes, 16, (i) => f.set(most, most.pmax(F32x4.load(from.add(i)).abs())));
-      // A row of zeros has a scale that is no number of use, but finite.
-      const magnitude = f.let(largestLane(f, most).max(F32.const(1e-30)));
-      f.store(scales, magnitude.mul(F32.const(1 / largest)), 4 * r);
-      const inverse = f.let(F32x4.splat(F32.const(largest).div(magnitude)));
+      const from = f.let(x.add(unit.mul(tileRows).add(r).min(rows.sub(1)).mul(rowBytes)));
       const to = f.let(panel);
-      f.for(0, rowBytes, 16, (i) => {
-        const whole = f.let(F32x4.load(from.add(i)).mul(inverse).nearest().toI32x4());
-        const pairs = f.let(whole.narrow(whole).asI32x4());
-        f.store(to, pairs.lane(0), pairBytes * r);
-        f.store(to, pairs.lane(1), pairBytes * (tileRows + r));
+      const scale = quantiseRow(f, from, rowBytes, (first, second) => {
+        f.store(to, first, pairBytes * r);
+        f.store(to, second, pairBytes * (tileRows + r));
         f.advance(to, 2 * pairBytes * tileRows);
       });
+      f.store(scales, scale, 4 * r);
     }
   });
 }
 
+/** Rounds a row to whole numbers of 16 bits, which `put` is given as pairs of neighbours, two at a time; returns its scale. */
+export function quantiseRow(
+  f: FunctionBuilder,
+  from: Address,
+  rowBytes: I32,
+  put: (first: I32, second: I32) => void,
+): F32 {
+  const most = f.let(F32x4.const(0));
+  f.for(0, rowBytes, 16, (i) => f.set(most, most.pmax(F32x4.load(from.add(i)).abs())));
+  // A row of zeros has a scale that is no number of use, but finite.
+  const magnitude = f.let(largestLane(f, most).max(F32.const(1e-30)));
+  const inverse = f.let(F32x4.splat(F32.const(largest).div(magnitude)));
+  f.for(0, rowBytes, 16, (i) => {
+    const whole = f.let(F32x4.load(from.add(i)).mul(inverse).nearest().toI32x4());
+    const pairs = f.let(whole.narrow(whole).asI32x4());
+    put(pairs.lane(0), pairs.lane(1));
+  });
+  return magnitude.mul(F32.const(1 / largest));
+}
+
 /** `pack(weight, row, rows, inputs, to)`: eight rows of quants pair by pair, and behind them their scales block by block. */
-function definePack(module: ModuleBuilder): Procedure {
-  return module.define(5, (f, [weight, row, rows, inputs, to]) => {
-    const blocks = f.let(inputs!.div(quantBlock));
-    const scales = f.let(to!.add(inputs!.mul(2 * tileColumns)));
-    const parameters = f.let(weight!.add(rows!.mul(inputs!)));
+function definePack(module: ModuleBuilder) {
+  return module.define([Address, I32, I32, I32, Address], (f, [weight, row, rows, inputs, to]) => {
+    const blocks = f.let(inputs.div(quantBlock));
+    const scales = f.let(to.add(inputs.mul(2 * tileColumns)));
+    const parameters = f.let(weight.add(rows.mul(inputs)));
     for (const half of range(tileColumns / 4)) {
-      const sources = range(4).map((c) => f.let(row!.add(4 * half + c).min(rows!.sub(1))));
-      const from = sources.map((source) => f.let(weight!.add(source.mul(inputs!))));
-      const at = f.let(to!.add(16 * half));
-      f.for(0, inputs!, 8, (i) => {
+      const sources = range(4).map((c) => f.let(row.add(4 * half + c).min(rows.sub(1))));
+      const from = sources.map((source) => f.let(weight.add(source.mul(inputs))));
+      const at = f.let(to.add(16 * half));
+      f.for(0, inputs, 8, (i) => {
         // Two neighbouring inputs move as one number of 32 bits.
         const pairs = from.map((address) => I16x8.load8x8(address.add(i)).asI32x4().asF32x4());
         for (const [step, columns] of transpose(f, pairs).entries()) f.store(at, columns, weightPairBytes * step);
@@ -135,22 +150,22 @@ function definePack(module: ModuleBuilder): Procedure {
 }
 
 /** `multiplyTile(x, weight, inputs, sums)`: the micro-kernel in whole numbers, and in f32 from block to block. */
-function defineTile(module: ModuleBuilder): Procedure {
-  return module.define(4, (f, [x, weight, inputs, to]) => {
+function defineTile(module: ModuleBuilder) {
+  return module.define([Address, Address, I32, Address], (f, [x, weight, inputs, to]) => {
     const sums = tileOf(f, tileRows, () => F32x4.const(0));
-    const scales = f.let(weight!.add(inputs!.mul(2 * tileColumns)));
+    const scales = f.let(weight.add(inputs.mul(2 * tileColumns)));
     const end = f.let(scales);
-    f.while(weight!.lt(end), () => {
-      const blockEnd = f.let(weight!.add(stepsPerBlock * weightPairBytes));
+    f.while(weight.lt(end), () => {
+      const blockEnd = f.let(weight.add(stepsPerBlock * weightPairBytes));
       const whole = sums.map((row) => row.map(() => f.let(I32x4.const(0))));
-      f.while(weight!.lt(blockEnd), () => {
-        const quants = [0, 16].map((half) => f.let(I16x8.load(weight!, half)));
+      f.while(weight.lt(blockEnd), () => {
+        const quants = [0, 16].map((half) => f.let(I16x8.load(weight, half)));
         whole.forEach((row, r) => {
-          const pair = f.let(I16x8.loadSplatPair(x!, pairBytes * r));
+          const pair = f.let(I16x8.loadSplatPair(x, pairBytes * r));
           for (const [v, sum] of row.entries()) f.set(sum, sum.add(I32x4.dot(pair, quants[v]!)));
         });
-        f.advance(weight!, weightPairBytes);
-        f.advance(x!, pairBytes * tileRows);
+        f.advance(weight, weightPairBytes);
+        f.advance(x, pairBytes * tileRows);
       });
       sums.forEach((row, r) => {
         for (const [v, sum] of row.entries())
@@ -160,9 +175,9 @@ function defineTile(module: ModuleBuilder): Procedure {
     });
     // The scales of the rows stand behind their numbers.
     sums.forEach((row, r) => {
-      const scale = f.let(F32x4.loadSplat(x!, 4 * r));
+      const scale = f.let(F32x4.loadSplat(x, 4 * r));
       for (const sum of row) f.set(sum, sum.mul(scale));
     });
-    storeTile(f, sums, to!);
+    storeTile(f, sums, to);
   });
 }

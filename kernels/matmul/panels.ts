@@ -1,6 +1,6 @@
 import type { Scalars } from '../contract.ts';
-import type { FunctionBuilder, ModuleBuilder, Procedure } from '../wasm/function.ts';
-import { range } from '../wasm/function.ts';
+import { Address } from '../wasm/address.ts';
+import { type ModuleBuilder, range } from '../wasm/function.ts';
 import { type KernelFrame, type Stage, type Target, type WasmVariant, wasmVariant } from '../wasm/kernel.ts';
 import { transpose } from '../wasm/mathematics.ts';
 import { accumulate, storeTile, tileColumns, tileOf } from '../wasm/tile.ts';
@@ -9,7 +9,7 @@ import type { Epilogue, WasmEpilogue } from './epilogue.ts';
 import type { MatmulLike, MatmulTensors } from './index.ts';
 import { openRow } from './weight-rows.ts';
 
-/** Rows of `x` in the tile that stays in registers; chosen by measurement (decision 0010). */
+/** Rows of `x` in the tile that stays in registers; chosen by measurement (decision 0012). */
 export const tileRows = 5;
 /** Panels of columns in a unit of work: they share what is read of `x`. */
 const panelsPerUnit = 2;
@@ -49,10 +49,10 @@ function packRows<S extends Scalars>(kernel: KernelFrame<MatmulTensors, S>): voi
   const { f } = kernel;
   const [x, rows, inputs] = [kernel.tensor('x'), kernel.size('rows'), kernel.size('inputs')];
   const rowBytes = f.let(inputs.shl(2));
-  const panels = kernel.sharedScratch();
+  const panels = kernel.sharedScratch;
   kernel.eachUnit((panel) => {
-    const from = range(tileRows).map((r) => f.let(panel.mul(tileRows).add(r).min(rows.sub(1)).mul(rowBytes).add(x)));
-    const to = f.let(panel.mul(tileRows).mul(rowBytes).add(panels));
+    const from = range(tileRows).map((r) => f.let(x.add(panel.mul(tileRows).add(r).min(rows.sub(1)).mul(rowBytes))));
+    const to = f.let(panels.add(panel.mul(tileRows).mul(rowBytes)));
     f.for(0, rowBytes, 4, (i) => {
       for (const r of range(tileRows)) f.store(to, F32.load(from[r]!.add(i)), 4 * r);
       f.advance(to, 4 * tileRows);
@@ -72,7 +72,7 @@ function multiply<S extends Scalars>(
   const finish = defineFinish(module, epilogue);
   main((kernel) => {
     const { f, scratch } = kernel;
-    const [weight, out, shared] = [kernel.tensor('weight'), kernel.tensor('out'), kernel.sharedScratch()];
+    const [weight, out, shared] = [kernel.tensor('weight'), kernel.tensor('out'), kernel.sharedScratch];
     const [rows, inputs, block, outputs] = (['rows', 'inputs', 'block', 'outputs'] as const).map((d) => kernel.size(d));
     const first = kernel.size(splits!.offset);
     const outBytes = f.let(outputs!.shl(2));
@@ -110,20 +110,14 @@ function multiply<S extends Scalars>(
 }
 
 /** `pack(weight, row, rows, inputs, to)`: eight rows of the weight from `row` on, input by input. */
-function definePack(module: ModuleBuilder, dtype: Target<MatmulTensors>['dtypes']['weight']): Procedure {
-  return module.define(5, (f, [weight, row, rows, inputs, to]) => {
-    const whole = f.let(inputs!.and(-4));
+function definePack(module: ModuleBuilder, dtype: Target<MatmulTensors>['dtypes']['weight']) {
+  return module.define([Address, I32, I32, I32, Address], (f, [weight, row, rows, inputs, to]) => {
+    const whole = f.let(inputs.and(-4));
     for (const half of [0, 4]) {
       const open = range(4).map((r) => {
-        const place = {
-          weight: weight!,
-          row: f.let(row!.add(half + r).min(rows!.sub(1))),
-          rows: rows!,
-          inputs: inputs!,
-        };
-        return openRow(f, dtype, place);
+        return openRow(f, dtype, { weight, row: f.let(row.add(half + r).min(rows.sub(1))), rows, inputs });
       });
-      const at = f.let(to!.add(4 * half));
+      const at = f.let(to.add(4 * half));
       f.for(0, whole, 4, (i) => {
         const columns = transpose(
           f,
@@ -132,7 +126,7 @@ function definePack(module: ModuleBuilder, dtype: Target<MatmulTensors>['dtypes'
         for (const [j, column] of columns.entries()) f.store(at, column, 4 * tileColumns * j);
         f.advance(at, 16 * tileColumns);
       });
-      f.for(whole, inputs!, 1, (i) => {
+      f.for(whole, inputs, 1, (i) => {
         for (const [r, w] of open.entries()) f.store(at, w.one(i), 4 * r);
         f.advance(at, 4 * tileColumns);
       });
@@ -141,30 +135,30 @@ function definePack(module: ModuleBuilder, dtype: Target<MatmulTensors>['dtypes'
 }
 
 /** `multiplyTile(x, weight, end, sums)`: a panel of `x` and one of the weight, which ends at `end`. */
-function defineTile(module: ModuleBuilder, relaxed: boolean): Procedure {
-  return module.define(4, (f, [x, weight, end, to]) => {
+function defineTile(module: ModuleBuilder, relaxed: boolean) {
+  return module.define([Address, Address, Address, Address], (f, [x, weight, end, to]) => {
     const sums = tileOf(f, tileRows, () => F32x4.const(0));
-    accumulate(f, sums, { x: x!, xBytes: 4 * tileRows, y: weight!, end: end! }, relaxed);
-    storeTile(f, sums, to!);
+    accumulate(f, sums, { x, xBytes: 4 * tileRows, y: weight, end }, relaxed);
+    storeTile(f, sums, to);
   });
 }
 
 /** `finish(sums, out, outBytes, rows, columns)`: gives the tile's sums, those inside the matrix, to the epilogue. */
-export function defineFinish(module: ModuleBuilder, epilogue: WasmEpilogue): Procedure {
-  return module.define(5, (f: FunctionBuilder, [sums, out, outBytes, rows, columns]) => {
-    const end = f.let(sums!.add(rows!.mul(4 * tileColumns)));
-    f.while(sums!.lt(end), () => {
+export function defineFinish(module: ModuleBuilder, epilogue: WasmEpilogue) {
+  return module.define([Address, Address, I32, I32, I32], (f, [sums, out, outBytes, rows, columns]) => {
+    const end = f.let(sums.add(rows.mul(4 * tileColumns)));
+    f.while(sums.lt(end), () => {
       f.if(
-        columns!.ge(tileColumns),
-        () => epilogue.eight(f, out!, f.let(F32x4.load(sums!)), f.let(F32x4.load(sums!, 16))),
+        columns.ge(tileColumns),
+        () => epilogue.eight(f, out, f.let(F32x4.load(sums)), f.let(F32x4.load(sums, 16))),
         () => {
-          f.for(0, columns!.div(epilogue.columns), 1, (i) => {
-            epilogue.one(f, f.let(out!.add(i.shl(2))), f.let(sums!.add(i.mul(4 * epilogue.columns))));
+          f.for(0, columns.div(epilogue.columns), 1, (i) => {
+            epilogue.one(f, f.let(out.add(i.shl(2))), f.let(sums.add(i.mul(4 * epilogue.columns))));
           });
         },
       );
-      f.advance(sums!, 4 * tileColumns);
-      f.advance(out!, outBytes!);
+      f.advance(sums, 4 * tileColumns);
+      f.advance(out, outBytes);
     });
   });
 }

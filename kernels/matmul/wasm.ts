@@ -2,4 +2,4 @@ import { store } from './epilogue.ts';
 import { matmul } from './index.ts';
 import { matmulWasm } from './kernels-wasm.ts';
 
-export const { dots, integers, panels } = matmulWasm(matmul, store);
+export const { integerDots, dots, integers, panels } = matmulWasm(matmul, store);

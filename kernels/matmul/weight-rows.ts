@@ -1,4 +1,5 @@
 import { type DType, quantBlock } from '../contract.ts';
+import type { Address } from '../wasm/address.ts';
 import type { FunctionBuilder } from '../wasm/function.ts';
 import { f16ToF32, f16ToF32x4 } from '../wasm/mathematics.ts';
 import { F32, F32x4, I16x8, I32, I32x4 } from '../wasm/values.ts';
@@ -11,7 +12,7 @@ export interface WeightRow {
 }
 
 export interface WeightPlace {
-  readonly weight: I32;
+  readonly weight: Address;
   readonly row: I32;
   readonly rows: I32;
   readonly inputs: I32;

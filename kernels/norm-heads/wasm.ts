@@ -1,3 +1,4 @@
+import type { Address } from '../wasm/address.ts';
 import { simpleKernel } from '../wasm/kernel.ts';
 import { eachQuad, sumOfLanes } from '../wasm/mathematics.ts';
 import { F32, F32x4, type I32 } from '../wasm/values.ts';
@@ -12,7 +13,7 @@ export const simd = simpleKernel(
     const [headDim, epsilon] = [kernel.size('headDim'), kernel.number('epsilon')];
     const headBytes = f.let(headDim.shl(2));
     const head = f.let(kernel.tensor('projections').add(token.mul(kernel.size('width')).shl(2)));
-    const normalise = (count: I32, weight: I32) =>
+    const normalise = (count: I32, weight: Address) =>
       f.for(0, count, 1, () => {
         const squares = f.let(F32x4.const(0));
         eachQuad(f, headDim, (load) => {

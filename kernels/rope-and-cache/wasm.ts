@@ -1,3 +1,4 @@
+import type { Address } from '../wasm/address.ts';
 import { simpleKernel } from '../wasm/kernel.ts';
 import { eachQuad } from '../wasm/mathematics.ts';
 import { I32 } from '../wasm/values.ts';
@@ -16,7 +17,7 @@ export const simd = simpleKernel(
     const [cos, sin] = [f.let(kernel.tensor('cos').add(angles)), f.let(kernel.tensor('sin').add(angles))];
     const headBytes = f.let(headDim.shl(2));
     const halfBytes = half.shl(2);
-    const turn = (from: I32, count: I32, to: I32) =>
+    const turn = (from: Address, count: I32, to: Address) =>
       f.for(0, count.mul(headBytes), headBytes, (head) => {
         const [a, b] = [f.let(from.add(head)), f.let(from.add(head).add(halfBytes))];
         const [c, d] = [f.let(to.add(head)), f.let(to.add(head).add(halfBytes))];

@@ -9,8 +9,10 @@ import {
   type Tensors,
 } from '../contract.ts';
 import { ContractError } from '../errors.ts';
+import { Address } from './address.ts';
+import type { MemoryType } from './encoding.ts';
 import type { WasmFeature } from './features.ts';
-import { type FunctionBuilder, ModuleBuilder, type Variable } from './function.ts';
+import { type FunctionBuilder, ModuleBuilder, type Parameters, type Variable } from './function.ts';
 import { F32, I32 } from './values.ts';
 
 /** Sizes that code is made for: what `specialise` chose to know beforehand. */
@@ -104,61 +106,57 @@ export function chooseWasmVariant(
   throw new ContractError('no-variant', `No kernel serves ${JSON.stringify(dims)} with ${JSON.stringify(dtypes)}.`);
 }
 
-/** Bytes of a word of the parameter block. */
+/** Bytes of a tensor's address in the parameter block, whatever the memory, and of a size or a scalar. */
+const addressBytes = 8;
 const word = 4;
-/** Where the address of the shared scratch memory stands. */
-export const sharedScratchAddress = 16;
+
+/** What a kernel's last function takes: its parameter block, the units to do, and working memory, its own and shared. */
+const kernelParameters = [Address, I32, I32, Address, Address] as const;
 
 /**
- * The function that a thread calls for some units of work: `run(parameters, begin, end, scratch)`. `parameters` is the
- * address of a block of words: the tensors in the contract's order, then dimensions and scalars.
+ * The function that a thread calls for some units of work: `run(parameters, begin, end, scratch, sharedScratch)`.
+ * `parameters` is the address of a block: addresses of the tensors in the contract's order, then dimensions and scalars.
  */
 export class KernelFrame<T extends Tensors, S extends Scalars> {
   readonly f: FunctionBuilder;
-  readonly scratch: I32;
-  readonly #block: I32;
+  /** Memory of the thread's own. */
+  readonly scratch: Address;
+  /** Memory that the stages share. */
+  readonly sharedScratch: Address;
+  readonly #block: Address;
   readonly #begin: I32;
   readonly #end: I32;
-  readonly #names: readonly string[];
+  readonly #tensors: readonly string[];
+  readonly #sizes: readonly string[];
 
-  constructor(operation: Operation<T, S>, f: FunctionBuilder, given: readonly I32[]) {
+  constructor(operation: Operation<T, S>, f: FunctionBuilder, given: Parameters<typeof kernelParameters>) {
     this.f = f;
-    [this.#block, this.#begin, this.#end, this.scratch] = given as readonly [I32, I32, I32, I32];
-    this.#names = blockLayout(operation);
-  }
-
-  /** The address of memory that the stages share. */
-  sharedScratch(): Variable<I32> {
-    return this.f.let(I32.load(I32.const(sharedScratchAddress)));
+    [this.#block, this.#begin, this.#end, this.scratch, this.sharedScratch] = given;
+    this.#tensors = Object.keys(operation.tensors);
+    this.#sizes = parameters(operation).map(({ name }) => name);
   }
 
   /** A tensor's address. */
-  tensor(name: keyof T & string): Variable<I32> {
-    return this.f.let(I32.load(this.#block, this.#offset(name)));
+  tensor(name: keyof T & string): Variable<Address> {
+    return this.f.let(this.#block.load(addressBytes * this.#tensors.indexOf(name)));
   }
 
   /** A dimension, or a scalar of u32. */
   size(name: (keyof Dims<T> | keyof S) & string): Variable<I32> {
-    return this.f.let(I32.load(this.#block, this.#offset(`.${name}`)));
+    return this.f.let(I32.load(this.#block, this.#offset(name)));
   }
 
   number(name: keyof S & string): Variable<F32> {
-    return this.f.let(F32.load(this.#block, this.#offset(`.${name}`)));
+    return this.f.let(F32.load(this.#block, this.#offset(name)));
   }
 
   eachUnit(body: (unit: Variable<I32>) => void): void {
     this.f.for(this.#begin, this.#end, 1, body);
   }
 
-  #offset(name: string): number {
-    return word * this.#names.indexOf(name);
+  #offset(size: string): number {
+    return addressBytes * this.#tensors.length + word * this.#sizes.indexOf(size);
   }
-}
-
-/** What each word of a parameter block is: a tensor by its name, a size or scalar by its name behind a dot. */
-function blockLayout(operation: Operation): string[] {
-  const sizes = parameters(operation).map(({ name }) => `.${name}`);
-  return [...Object.keys(operation.tensors), ...sizes];
 }
 
 /** The parameter block of a call. */
@@ -168,11 +166,11 @@ export function parameterBlock(
   addresses: Readonly<Record<string, number>>,
 ): Uint32Array {
   const sizes = parameters(operation);
-  const tensors = Object.keys(operation.tensors).map((name) => addresses[name]!);
-  const block = new DataView(new ArrayBuffer(word * (tensors.length + sizes.length)));
-  for (const [i, address] of tensors.entries()) block.setUint32(word * i, address, true);
+  const tensors = Object.keys(operation.tensors);
+  const block = new DataView(new ArrayBuffer(addressBytes * tensors.length + word * sizes.length));
+  for (const [i, name] of tensors.entries()) block.setBigUint64(addressBytes * i, BigInt(addresses[name]!), true);
   sizes.forEach(({ name, type }, i) => {
-    const at = word * (tensors.length + i);
+    const at = addressBytes * tensors.length + word * i;
     if (type === 'u32') block.setUint32(at, values[name]!, true);
     else block.setFloat32(at, values[name]!, true);
   });
@@ -184,9 +182,11 @@ export function assembleModule(
   { operation }: AnyWasmVariant,
   stage: Stage<Tensors, Scalars>,
   target: Target<Tensors>,
-  sharedMemory: boolean,
+  memory: MemoryType,
 ): Uint8Array<ArrayBuffer> {
-  const module = new ModuleBuilder();
-  stage.emit(module, (body) => module.define(4, (f, given) => body(new KernelFrame(operation, f, given))), target);
-  return module.encode(sharedMemory);
+  const module = new ModuleBuilder(memory);
+  const main = (body: (kernel: KernelFrame<Tensors, Scalars>) => void) =>
+    module.define(kernelParameters, (f, given) => body(new KernelFrame(operation, f, given)));
+  stage.emit(module, main, target);
+  return module.encode();
 }

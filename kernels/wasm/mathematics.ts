@@ -1,3 +1,4 @@
+import type { Address } from './address.ts';
 import type { FunctionBuilder } from './function.ts';
 import { F32, F32x4, type I32, I32x4 } from './values.ts';
 
@@ -106,7 +107,7 @@ export function f32ToF16(f: FunctionBuilder, value: F32): I32 {
 export function eachQuad(
   f: FunctionBuilder,
   count: I32,
-  body: (load: (address: I32) => F32x4, store: (address: I32, value: F32x4) => void) => void,
+  body: (load: (address: Address) => F32x4, store: (address: Address, value: F32x4) => void) => void,
 ): void {
   const bytes = f.let(count.shl(2));
   const whole = f.let(bytes.and(-16));

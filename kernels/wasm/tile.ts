@@ -1,3 +1,4 @@
+import type { Address } from './address.ts';
 import { type FunctionBuilder, range, type Variable } from './function.ts';
 import { F32x4, type I32 } from './values.ts';
 
@@ -12,7 +13,7 @@ export type Sums = readonly (readonly Variable<F32x4>[])[];
 export const tileOf = (f: FunctionBuilder, rows: number, first: (row: number, vector: number) => F32x4): Sums =>
   range(rows).map((row) => range(tileColumns / 4).map((vector) => f.let(first(row, vector))));
 
-export function storeTile(f: FunctionBuilder, sums: Sums, to: I32): void {
+export function storeTile(f: FunctionBuilder, sums: Sums, to: Address): void {
   for (const [i, sum] of sums.flat().entries()) f.store(to, sum, 16 * i);
 }
 
@@ -26,7 +27,7 @@ export function storeTile(f: FunctionBuilder, sums: Sums, to: I32): void {
 export function accumulate(
   f: FunctionBuilder,
   sums: Sums,
-  { x, xBytes, y, end }: { x: Variable<I32>; xBytes: I32 | number; y: Variable<I32>; end: I32 },
+  { x, xBytes, y, end }: { x: Variable<Address>; xBytes: I32 | number; y: Variable<Address>; end: Address },
   relaxed: boolean,
 ): void {
   f.while(y.lt(end), () => {

@@ -1,4 +1,5 @@
-import { type Bytes, f32Bytes, i32Bytes, signed, unsigned, type ValueType } from './encoding.ts';
+import type { Address } from './address.ts';
+import { type Code, f32Bytes, i32Bytes, signed, unsigned, type ValueType } from './encoding.ts';
 
 /**
  * Typed expressions. A value is the instructions that leave it on the stack, and an operator puts its instruction
@@ -9,33 +10,34 @@ import { type Bytes, f32Bytes, i32Bytes, signed, unsigned, type ValueType } from
  */
 export abstract class Value {
   abstract readonly type: ValueType;
-  readonly code: Bytes;
+  readonly code: Code;
 
-  constructor(code: Bytes) {
+  constructor(code: Code) {
     this.code = code;
   }
 }
 
 /** Another expression of the type of `value`. */
-export function like<T extends Value>(value: T, code: Bytes): T {
-  return new (value.constructor as new (code: Bytes) => T)(code);
+export function like<T extends Value>(value: T, code: Code): T {
+  return new (value.constructor as new (code: Code) => T)(code);
 }
 
-const after = (operands: readonly Value[], ...opcode: Bytes): number[] => [
-  ...operands.flatMap(({ code }) => code),
+/** An instruction behind its operands. */
+export const after = (operands: readonly Value[], ...opcode: Code): Code => [
+  ...operands.map(({ code }) => code),
   ...opcode,
 ];
 /** Vector instructions have numbers of their own behind a prefix. */
 const simd = (opcode: number): number[] => [0xfd, ...unsigned(opcode)];
 /** What follows the opcode of a load or store: no alignment is promised, and `offset` is added to the address. */
-const place = (offset: number): number[] => [0, ...unsigned(offset)];
+export const place = (offset: number): number[] => [0, ...unsigned(offset)];
 
 export const storeCode = (type: ValueType, offset: number): number[] => [
-  ...{ i32: [0x36], f32: [0x38], v128: simd(11) }[type],
+  ...{ i32: [0x36], i64: [0x37], f32: [0x38], v128: simd(11) }[type],
   ...place(offset),
 ];
 
-/** A 32-bit integer: an address, a counter, or a condition, which is 0 or 1. Unsigned where that makes a difference. */
+/** A 32-bit integer: an offset, a counter, or a condition, which is 0 or 1. Unsigned where that makes a difference. */
 export class I32 extends Value {
   readonly type = 'i32';
 
@@ -47,15 +49,15 @@ export class I32 extends Value {
     return typeof value === 'number' ? I32.const(value) : value;
   }
 
-  static load(address: I32, offset = 0) {
+  static load(address: Address, offset = 0) {
     return new I32(after([address], 0x28, ...place(offset)));
   }
 
-  static load16Signed(address: I32, offset = 0) {
+  static load16Signed(address: Address, offset = 0) {
     return new I32(after([address], 0x2e, ...place(offset)));
   }
 
-  static load16(address: I32, offset = 0) {
+  static load16(address: Address, offset = 0) {
     return new I32(after([address], 0x2f, ...place(offset)));
   }
 
@@ -159,7 +161,7 @@ export class F32 extends Value {
     return new F32([0x43, ...f32Bytes(value)]);
   }
 
-  static load(address: I32, offset = 0) {
+  static load(address: Address, offset = 0) {
     return new F32(after([address], 0x2a, ...place(offset)));
   }
 
@@ -212,7 +214,7 @@ abstract class V128 extends Value {
 /** Four single-precision numbers. */
 export class F32x4 extends V128 {
   static of(...lanes: readonly [number, number, number, number]) {
-    return new F32x4([...simd(12), ...lanes.flatMap(f32Bytes)]);
+    return new F32x4([...simd(12), ...f32Bytes(...lanes)]);
   }
 
   static const(value: number) {
@@ -223,17 +225,17 @@ export class F32x4 extends V128 {
     return new F32x4(after([value], ...simd(19)));
   }
 
-  static load(address: I32, offset = 0) {
+  static load(address: Address, offset = 0) {
     return new F32x4(after([address], ...simd(0), ...place(offset)));
   }
 
   /** One number in all lanes. */
-  static loadSplat(address: I32, offset = 0) {
+  static loadSplat(address: Address, offset = 0) {
     return new F32x4(after([address], ...simd(9), ...place(offset)));
   }
 
   /** One number in the first lane, zeros in the others. */
-  static loadOne(address: I32, offset = 0) {
+  static loadOne(address: Address, offset = 0) {
     return new F32x4(after([address], ...simd(92), ...place(offset)));
   }
 
@@ -303,7 +305,7 @@ export class F32x4 extends V128 {
 /** Four 32-bit integers. */
 export class I32x4 extends V128 {
   static of(...lanes: readonly [number, number, number, number]) {
-    return new I32x4([...simd(12), ...lanes.flatMap(i32Bytes)]);
+    return new I32x4([...simd(12), ...i32Bytes(...lanes)]);
   }
 
   static const(value: number) {
@@ -314,12 +316,12 @@ export class I32x4 extends V128 {
     return new I32x4(after([value], ...simd(17)));
   }
 
-  static load(address: I32, offset = 0) {
+  static load(address: Address, offset = 0) {
     return new I32x4(after([address], ...simd(0), ...place(offset)));
   }
 
   /** Four 16-bit numbers, each with its sign. */
-  static load16x4(address: I32, offset = 0) {
+  static load16x4(address: Address, offset = 0) {
     return new I32x4(after([address], ...simd(3), ...place(offset)));
   }
 
@@ -374,17 +376,17 @@ export class I32x4 extends V128 {
 
 /** Eight 16-bit integers. */
 export class I16x8 extends V128 {
-  static load(address: I32, offset = 0) {
+  static load(address: Address, offset = 0) {
     return new I16x8(after([address], ...simd(0), ...place(offset)));
   }
 
   /** Eight 8-bit numbers, each with its sign. */
-  static load8x8(address: I32, offset = 0) {
+  static load8x8(address: Address, offset = 0) {
     return new I16x8(after([address], ...simd(1), ...place(offset)));
   }
 
   /** The same two numbers four times. */
-  static loadSplatPair(address: I32, offset = 0) {
+  static loadSplatPair(address: Address, offset = 0) {
     return new I16x8(after([address], ...simd(9), ...place(offset)));
   }
 

@@ -1,6 +1,6 @@
 import { isRecord, quote, typeName } from '../../conversation.ts';
 import { EvaluationError } from '../../errors.ts';
-import type { Label } from './format.ts';
+import type { Label } from './label.ts';
 
 /** The fields of one line of a JSONL file, read by kind; a field that is of another is an error that names the line. */
 export class Fields {

@@ -1,8 +1,6 @@
 import type { Role } from '../../messages.ts';
 import type { Fields } from './fields.ts';
-
-/** Whether something holds: yes or no. What is not known is `null`, or absent from a map; it is never 0. */
-export type Label = 0 | 1;
+import type { Label } from './label.ts';
 
 /** A line of a data set in the set's own labels. */
 export interface LabelledLine {
@@ -25,10 +23,4 @@ export interface Format {
    * @throws EvaluationError `data-invalid`, `label-invalid`, naming line and field
    */
   read(fields: Fields, role: Role | undefined): LabelledLine;
-}
-
-/** Whether any of several labels holds: known as soon as one does, or all are known not to. */
-export function anyOf(labels: readonly (Label | null)[]): Label | null {
-  if (labels.includes(1)) return 1;
-  return labels.includes(null) ? null : 0;
 }

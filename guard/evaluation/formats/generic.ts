@@ -1,7 +1,8 @@
 import { parseRole } from '../../conversation.ts';
 import { EvaluationError } from '../../errors.ts';
 import type { Fields } from './fields.ts';
-import type { Format, Label, LabelledLine } from './format.ts';
+import type { Format, LabelledLine } from './format.ts';
+import type { Label } from './label.ts';
 
 /**
  * This project's own lines: `{"id"?, "messages", "role"?, "unsafe": 0 | 1 | null, "categories"?: [codes]}`. A list of

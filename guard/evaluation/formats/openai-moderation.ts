@@ -1,4 +1,5 @@
-import { anyOf, type Format, type Label } from './format.ts';
+import type { Format } from './format.ts';
+import { anyOf, type Label } from './label.ts';
 
 const vocabulary = ['S', 'H', 'V', 'HR', 'SH', 'S3', 'H2', 'V2'];
 

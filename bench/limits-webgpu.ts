@@ -12,7 +12,7 @@ import {
   type SubgroupMatrixConfig,
   webgpuVariant,
 } from '../kernels/webgpu.ts';
-import { type ArithmeticLoop, copying, type LimitKernels, multiplyAdd, reading } from './ceilings.ts';
+import { type ArithmeticLoop, copying, type LimitKernels, multiplyAdd, reading } from './limits.ts';
 import { measure } from './measure.ts';
 import type { Ceilings } from './schema.ts';
 

@@ -4,7 +4,7 @@ import { type FunctionBuilder, range } from '../kernels/wasm/function.ts';
 import { type AnyWasmVariant, type KernelFrame, simpleKernel, wasmVariant } from '../kernels/wasm/kernel.ts';
 import { sumOfLanes } from '../kernels/wasm/mathematics.ts';
 import { F32x4, type I32, I32x4 } from '../kernels/wasm/values.ts';
-import { type ArithmeticLoop, copying, type LimitKernels, multiplyAdd, reading } from './ceilings.ts';
+import { type ArithmeticLoop, copying, type LimitKernels, multiplyAdd, reading } from './limits.ts';
 
 /** Neighbours that a unit goes through, and bytes of it that an iteration does. */
 const unitBytes = 64 * 1024;
