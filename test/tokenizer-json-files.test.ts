@@ -123,6 +123,15 @@ describe('a tokenizer.json is refused', () => {
       ({ json, config }) => [delete config.added_tokens_decoder, Object.assign(json.added_tokens[0], { id: 1793 })],
     ],
     [
+      'with added tokens without end',
+      invalid,
+      /tokenizer\.json: it has 10256 added tokens of \d+ characters/,
+      ({ json }) => {
+        for (let i = 0; i < 10_000; i++)
+          json.added_tokens.push({ id: 2048 + i, content: `<|${String(i).padEnd(40, '.')}|>` });
+      },
+    ],
+    [
       'with an added token that must stand alone',
       invalid,
       /'added_tokens\[0\]\.single_word'/,
@@ -313,6 +322,19 @@ describe('what lies beside a tokenizer.json', () => {
       { of: 'message', text: ' b' },
     ]);
     expect(ids).toEqual([1792, ...tokenizer.encode('a'), 1793, ...tokenizer.encode('b')]);
+  });
+
+  it('may have pieces by names that objects have', async () => {
+    const files = await changed('llama-3', () => {});
+    const json = files
+      .get('tokenizer.json')!
+      .replace('"vocab": {', '"vocab": {"__proto__": 2048, "constructor": 2049, ')
+      .replace('"vocab":{', '"vocab":{"__proto__":2048,"constructor":2049,');
+    using tokenizer = await loadFiles(new Map([...files, ['tokenizer.json', json]]));
+    expect(tokenizer.pieceOf(2048)).toBe('__proto__');
+    expect(tokenizer.idOf('constructor')).toBe(2049);
+    expect(tokenizer.idOf('toString')).toBeUndefined();
+    expect(tokenizer.decode(tokenizer.encode('__proto__ constructor'))).toBe('__proto__ constructor');
   });
 
   it('is read with its words in any form that was published', async () => {

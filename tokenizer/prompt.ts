@@ -1,3 +1,5 @@
+import type { TokenizerError } from './errors.ts';
+
 /** A stretch of a prompt: written by the frame around a conversation, or by the people whose conversation it is. */
 export interface PromptPart {
   readonly of: 'frame' | 'message';
@@ -17,6 +19,9 @@ export interface AddedToken {
 /** A prompt comes apart into added tokens and the texts between them. */
 export type PromptPiece = AddedToken | string;
 
+/** Many times what any model has, and what a tree of spellings takes little memory for. */
+const mostUnits = 2 ** 18;
+
 /** The spellings that begin with the same units; by the unit that follows. */
 interface Branch {
   readonly next: Map<string, Branch>;
@@ -30,8 +35,15 @@ interface Branch {
 export class AddedTokens {
   readonly #root: Branch = { next: new Map() };
 
-  /** @param tokens none of them spelt by the empty text */
-  constructor(tokens: readonly AddedToken[]) {
+  /**
+   * @param tokens none of them spelt by the empty text
+   * @param fail makes the error that is thrown where they are too many
+   */
+  constructor(tokens: readonly AddedToken[], fail: (why: string) => TokenizerError) {
+    const units = tokens.reduce((sum, { content }) => sum + content.length, 0);
+    if (units > mostUnits) {
+      throw fail(`has ${tokens.length} added tokens of ${units} characters, more than ${mostUnits}`);
+    }
     for (const token of tokens) {
       let branch = this.#root;
       for (const unit of token.content.split('')) {

@@ -1,5 +1,5 @@
 import { decodeIds, pieceAt } from './decode.ts';
-import { PieceType, parseSentencePieceModel, type SentencePieceModel } from './model-proto.ts';
+import { invalid, PieceType, parseSentencePieceModel, type SentencePieceModel } from './model-proto.ts';
 import { AddedTokens, encodePieces, type PromptPart } from './prompt.ts';
 import { SentencePieceRuntime } from './runtime.ts';
 import type { Tokenizer } from './tokenizer.ts';
@@ -38,7 +38,7 @@ export class SentencePieceTokenizer implements Tokenizer {
     this.eosId = model.eosId;
     this.unknownId = model.unknownId;
     this.addedTokens = new Map(control.map(({ content, id }) => [content, id]));
-    this.#added = new AddedTokens(control);
+    this.#added = new AddedTokens(control, (why) => invalid(`it ${why}`));
     this.#front = addsBos ? model.bosId : undefined;
     this.#model = model;
     this.#runtime = runtime;

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { isObject } from '../../kernels/json.ts';
 import { linearPatterns } from './patterns.ts';
 
 /**
@@ -152,12 +153,12 @@ export const addedToken = z.object({
   special: z.boolean().default(false),
 });
 
-/** Vocabulary and merges are checked entry by entry where they are read: there are hundreds of thousands. */
+/** As they come: they are checked entry by entry where they are read, and there are hundreds of thousands of them. */
+const vocab = z.custom<Readonly<Record<string, unknown>>>(isObject, { error: 'it must be an object' });
+const merges = z.custom<readonly unknown[]>(Array.isArray, { error: 'it must be an array' });
+
 export const tokenizerJson = z.looseObject({
   added_tokens: z.array(addedToken.extend({ id: z.int().nonnegative() })).default([]),
-  model: z.looseObject({
-    vocab: z.record(z.string(), z.unknown()),
-    merges: z.array(z.unknown()),
-  }),
+  model: z.looseObject({ vocab, merges }),
 });
 export type TokenizerJson = z.infer<typeof tokenizerJson>;

@@ -5,11 +5,13 @@ import { encodeUtf8 } from '../utf8.ts';
 import { decodeIds, pieceAt } from './decode.ts';
 import { Merges } from './merges.ts';
 import { openPipeline, type Pipeline } from './pipeline.ts';
-import { check, readJson, unsupported } from './read-json.ts';
+import { check, invalid, readJson, unsupported } from './read-json.ts';
 import { tokenizerJson, workings } from './schema.ts';
 import { gatherAdded, type HuggingFaceFiles, type Roles, readRoles, readSettings } from './settings.ts';
 import { readVocabulary, type Vocabulary } from './vocabulary.ts';
 import { Words } from './words.ts';
+
+const file = 'tokenizer.json';
 
 /** What a tokenizer is made of. */
 interface Parts extends Roles {
@@ -43,13 +45,12 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.eosId = parts.eosId;
     this.unknownId = parts.unknownId;
     this.addedTokens = new Map(added.map(({ content, id }) => [content, id]));
-    this.#added = new AddedTokens(added);
+    this.#added = new AddedTokens(added, (why) => invalid(file, undefined, why));
     this.#parts = parts;
   }
 
   /** @throws {TokenizerError} `tokenizer-invalid`, `tokenizer-unsupported`; the message names file and field */
   static async fromFiles(files: HuggingFaceFiles): Promise<HuggingFaceTokenizer> {
-    const file = 'tokenizer.json';
     const json = readJson(file, files[file], tokenizerJson);
     const settings = readSettings(files);
     const work = check(file, json, workings, unsupported);
