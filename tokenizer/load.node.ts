@@ -11,7 +11,7 @@ const maxBytes = 64 * 2 ** 20;
  * Loads the tokenizer of a model folder: its `tokenizer.json` (Hugging Face), else its `tokenizer.model` (SentencePiece).
  *
  * Where there are both, tokenizer.json tells more: which tokens a frame may spell, and how text goes on behind one. Of
- * text they make the same ids (docs/decisions/0018). One that asks for what is not computed here gives way to the other.
+ * text they make the same ids (docs/decisions/0019). One that asks for what is not computed here gives way to the other.
  *
  * @throws {TokenizerError} `tokenizer-not-found` if the folder has none, `tokenizer-invalid` if a file is broken,
  * `tokenizer-unsupported` if it asks for what is not computed here; the message names the file
