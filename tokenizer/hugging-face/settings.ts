@@ -123,10 +123,12 @@ export function readRoles({ added, idOf }: Vocabulary, settings: Settings, worki
   const bosId = find('BOS', settings.bos);
   const template = find('first', templateFront(workings));
   const toldFront = settings.addsBos ? bosId : undefined;
+  // Nothing is unknown to these tokenizers: a name that is nobody's does no harm.
+  const unknownId = idOf.get(workings.model.unk_token ?? settings.unknown ?? '');
   return {
     bosId: bosId ?? template,
     eosId: find('EOS', settings.eos),
-    unknownId: find('unknown', workings.model.unk_token ?? settings.unknown),
+    unknownId,
     // As transformers do, which make the template anew by what tokenizer_config.json says, where it says something.
     front: settings.addsBos === undefined || bosId === undefined ? template : toldFront,
   };
