@@ -1,9 +1,9 @@
 import { type FileHandle, open, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isObject, parseJson, quote } from '../../kernels/json.ts';
 import type { ArchitectureName } from '../architectures.ts';
 import { architectureOf, type LlamaConfig, parseLlamaConfig } from '../config.ts';
 import { ModelError } from '../errors.ts';
-import { isObject, parseJson, quote } from '../json.ts';
 import type { QuantisedBuild } from '../quantised/build.ts';
 import { checkWeights } from '../quantised/check.ts';
 import { quantisedBuildOf } from '../quantised/config.ts';

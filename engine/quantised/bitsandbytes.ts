@@ -1,7 +1,7 @@
 import { z } from 'zod';
+import { quote } from '../../kernels/json.ts';
 import { flag, object, unsupported, validate } from '../config-fields.ts';
 import { ModelError } from '../errors.ts';
-import { quote } from '../json.ts';
 import { anyFloat, floatsOf, type QuantisedBuild } from './build.ts';
 import { QuantisedMatrix } from './matrix.ts';
 

@@ -1,6 +1,6 @@
 import type { QuantisedDType } from '../../kernels/dtypes.ts';
+import { quote } from '../../kernels/json.ts';
 import { ModelError } from '../errors.ts';
-import { quote } from '../json.ts';
 import { decodeToF32, type FloatDType, floatDTypes } from '../safetensors/convert.ts';
 import type { StoredDType, TensorInfo } from '../safetensors/header.ts';
 import type { QuantisedMatrix } from './matrix.ts';

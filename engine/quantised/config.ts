@@ -1,6 +1,6 @@
 import { z } from 'zod';
+import { isObject, quote } from '../../kernels/json.ts';
 import { invalid, object, text, unsupported, validate } from '../config-fields.ts';
-import { isObject, quote } from '../json.ts';
 import { awq } from './awq.ts';
 import { bitsAndBytes } from './bitsandbytes.ts';
 import type { QuantisedBuild } from './build.ts';

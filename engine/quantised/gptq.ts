@@ -1,6 +1,6 @@
 import { z } from 'zod';
+import { quote } from '../../kernels/json.ts';
 import { flag, object, text, unsupported, validate } from '../config-fields.ts';
-import { quote } from '../json.ts';
 import {
   anyFloat,
   floatsOf,

@@ -1,7 +1,7 @@
 import { type QuantisedDType, quantBlock, quantisedFormats } from '../../kernels/dtypes.ts';
+import { quote } from '../../kernels/json.ts';
 import { expectedTensors, type LlamaConfig } from '../config.ts';
 import { ModelError, SessionError } from '../errors.ts';
-import { quote } from '../json.ts';
 import { floatDTypes } from '../safetensors/convert.ts';
 import type { TensorInfo } from '../safetensors/header.ts';
 import {

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import * as z from 'zod';
-import { parseJson } from '../../engine/json.ts';
 import type { ModelFolder } from '../../engine/node/model-folder.ts';
+import { parseJson } from '../../kernels/json.ts';
 import { FormatError } from '../errors.ts';
 import { type ChatTemplate, withChatTemplate } from '../formats/chat-template.ts';
 import { formatNamed, type PromptFormat, recogniseFormat } from '../formats/index.ts';

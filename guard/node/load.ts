@@ -93,7 +93,9 @@ export function resolveCacheTokens(cacheMemory: number | undefined, config: Llam
 
 /** Hashes the model with what decides how text becomes tokens, and turns a prompt. */
 async function hashOf({ folder, files, config, stored }: ModelFolder): Promise<string> {
-  const names = files.map(({ name }) => name).filter((name) => /^(?:tokenizer|chat_template)/.test(name));
+  const names = files
+    .map(({ name }) => name)
+    .filter((name) => /^(?:tokenizer|special_tokens_map|chat_template)/.test(name));
   const contents = await Promise.all(names.map(async (name) => [name, await readFile(join(folder, name))] as const));
   return modelHash({ config, source: stored, tokenizer: Object.fromEntries(contents) });
 }
