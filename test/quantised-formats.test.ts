@@ -310,6 +310,12 @@ describe('what a build holds', () => {
     const error = await errorOf(() => loading(layout, bias(2 ** -24)));
     expect(error.code).toBe('tensor-mismatch');
     expect(error.message).toMatch(/up_proj\.bias" must be zeros/);
+    const wide = await errorOf(() =>
+      loading(layout, (tensors) => {
+        tensors[`${module}.bias`] = { dtype: 'F16', shape: [161], data: new Float32Array(161) };
+      }),
+    );
+    expect(wide.message).toMatch(/up_proj\.bias" must have shape \[160\] in GPTQ/);
   });
 
   it('must fit f16 to be taken over in blocks', async () => {
@@ -319,7 +325,9 @@ describe('what a build holds', () => {
     const opened = await open(far, tensors);
     const error = await errorOf(() => loaded(opened, 'q8'));
     expect(error.code).toBe('dtype-unsupported');
-    expect(error.message).toMatch(/'model\.layers\.0\.mlp\.up_proj\.weight' has scales that q8 cannot hold.*dtype f32/);
+    expect(error.message).toMatch(
+      /'model\.layers\.0\.mlp\.up_proj\.weight' has numbers that q8 cannot hold.*dtype f32/,
+    );
     await loaded(opened, 'f32');
   });
 
@@ -412,6 +420,28 @@ describe('a quantization_config', () => {
     expect(() => parse(json)).toThrow(expect.objectContaining({ code: 'architecture-unsupported' }));
     expect(() => parse(json)).toThrow(message);
     expect(() => parse(json)).toThrow(/^config\.json: 'quantization_config': /);
+  });
+
+  it('may stand under the name that compressed-tensors gave it first', () => {
+    const of = (json: unknown) => quantisedBuildOf(json, 'config.json');
+    expect(of({ compression_config: packed })?.name).toBe(parse(packed)?.name);
+    expect(of({ quantization_config: null, compression_config: packed })?.name).toBe(parse(packed)?.name);
+    expect(() => of({ compression_config: {} })).toThrow(/^config\.json: 'compression_config': 'quant_method' must be/);
+  });
+
+  it.each([
+    ['gptq', gptqConfig, 160, 60],
+    ['gptq', gptqConfig, 156, 64],
+    ['awq', awqConfig, 160, 60],
+    ['awq', awqConfig, 156, 64],
+    ['compressed-tensors', packed, 160, 60],
+  ])('of %s in words is no way to hold a matrix that does not fill them', (_, json, outputs, inputs) => {
+    expect(() => parse(json)!.parts(outputs, inputs)).toThrow(
+      expect.objectContaining({
+        code: 'architecture-unsupported',
+        message: expect.stringMatching(/multiple of 8 inputs and outputs, but one has (?:60|156)/),
+      }),
+    );
   });
 
   it('whatever it holds is read or refused by a ModelError', () => {

@@ -40,6 +40,8 @@ export function awq(json: unknown, source: string): QuantisedBuild {
     dtype: 'q4',
     parts: (outputs, inputs) => {
       const [groups, words] = [groupsIn(inputs, groupSize), wholeWords(outputs, 4, source)];
+      // They are turned in squares of eight.
+      wholeWords(inputs, 4, source);
       return {
         qweight: { dtypes: ['I32'], shapes: [[inputs, words]] },
         qzeros: { dtypes: ['I32'], shapes: [[groups, words]] },

@@ -15,16 +15,21 @@ const methods: Readonly<Record<string, (json: unknown, source: string) => Quanti
   bitsandbytes: bitsAndBytes,
 };
 
+/** Where it is said; the second is what compressed-tensors wrote before 0.6. */
+const fields = ['quantization_config', 'compression_config'] as const;
+
 const schema = z.object({ quant_method: text.nullish() }, object);
 
 /**
- * How a checkpoint holds its matrices, as `quantization_config` of its config.json says; undefined where it says nothing.
+ * How a checkpoint holds its matrices, as its config.json says; undefined where it says nothing.
  * @throws ModelError `architecture-unsupported` that names what is not read, `config-invalid`; both name the field
  */
 export function quantisedBuildOf(json: unknown, source: string): QuantisedBuild | undefined {
-  const config = isObject(json) ? json.quantization_config : undefined;
-  if (config == null) return undefined;
-  const place = `${source}: 'quantization_config'`;
+  if (!isObject(json)) return undefined;
+  const field = fields.find((name) => json[name] != null);
+  if (field === undefined) return undefined;
+  const config = json[field];
+  const place = `${source}: '${field}'`;
   const { quant_method: method } = validate(schema, config, place);
   if (method == null) throw invalid(place, `'quant_method' must be a string, but is ${quote(method)}.`);
   const read = Object.hasOwn(methods, method) ? methods[method] : undefined;

@@ -33,7 +33,8 @@ const schema = z.object(
  * model:
  *
  * - `qweight`, I32 (inputs * bits / 32, outputs): neighbouring inputs of an output in a word, the first in the lowest bits
- * - `qzeros`, I32 (groups, outputs * bits / 32): the zero points, less one but for `checkpoint_format` gptq_v2
+ * - `qzeros`, I32 (groups, outputs * bits / 32): the zero points, less one but for `checkpoint_format` gptq_v2; a zero point
+ *   of 0 less one is written as the largest number of so many bits
  * - `scales` (groups, outputs)
  * - `g_idx`, I32 (inputs): the group of each input; with `desc_act` groups were formed in another order than the inputs'
  *
@@ -79,10 +80,10 @@ export function gptq(json: unknown, source: string): QuantisedBuild {
     },
     decode(outputs, inputs, { qweight, qzeros, scales, g_idx: order }) {
       const groups = groupsIn(inputs, stored.groupSize);
-      const groupSize = stored.groupSize ?? groupSizeOf(inputs);
+      const groupSize = stored.groupSize ?? inputs;
       const words = wordsOf(qweight!);
       const middle = bits === 8 ? 128 : 0;
-      const zeros = zerosOf(qzeros!, groups, outputs, bits, stored.zeroOffset - middle);
+      const zeros = zerosOf(qzeros!, groups, outputs, bits, stored.zeroOffset);
       return new QuantisedMatrix({
         outputs,
         inputs,
@@ -90,7 +91,7 @@ export function gptq(json: unknown, source: string): QuantisedBuild {
         groupSize,
         groupOf: groupsOf(order, groupSize, groups),
         scales: transposed(floatsOf(scales!), groups, outputs),
-        zeros: zeros.some((zero) => zero !== 0) ? zeros : undefined,
+        zeros: zeros.some((zero) => zero !== middle) ? zeros.map((zero) => zero - middle) : undefined,
         readQuants: (firstOutput, target) => {
           const columns = new Uint32Array(target.buffer, target.byteOffset, target.length / 4);
           transposeColumns(words, outputs, firstOutput, columns);
@@ -102,9 +103,7 @@ export function gptq(json: unknown, source: string): QuantisedBuild {
   };
 }
 
-const groupSizeOf = (inputs: number): number => Math.ceil(inputs / 32) * 32;
-
-/** Zero points, (outputs, groups), with `offset` added. */
+/** Zero points, (outputs, groups), of which `offset` was taken. */
 function zerosOf(part: StoredPart, groups: number, outputs: number, bits: number, offset: number): Float32Array {
   const words = wordsOf(part);
   const each = 32 / bits;
@@ -113,7 +112,7 @@ function zerosOf(part: StoredPart, groups: number, outputs: number, bits: number
   for (let group = 0; group < groups; group++) {
     for (let output = 0; output < outputs; output++) {
       const word = words[group * (outputs / each) + Math.floor(output / each)]!;
-      zeros[output * groups + group] = ((word >>> (bits * (output % each))) & mask) + offset;
+      zeros[output * groups + group] = ((word >>> (bits * (output % each))) + offset) & mask;
     }
   }
   return zeros;

@@ -17,7 +17,6 @@ import type { QuantisedMatrix } from './matrix.ts';
 
 /** A matrix by the tensors that stand for it. */
 interface Module {
-  readonly name: string;
   readonly outputs: number;
   readonly inputs: number;
   readonly parts: ReadonlyMap<string, TensorInfo>;
@@ -194,8 +193,9 @@ function moduleOf(
       );
     }
   }
-  const bias = tensors.get(`${name}.bias`);
-  return { name, outputs, inputs, parts, strayBias: expected.has(`${name}.bias`) ? undefined : bias };
+  const bias = expected.has(`${name}.bias`) ? undefined : tensors.get(`${name}.bias`);
+  const strayBias = bias && checked(bias, { dtypes: floatDTypes, shapes: [[outputs]] }, build);
+  return { outputs, inputs, parts, strayBias };
 }
 
 function checked(tensor: TensorInfo, { dtypes, shapes }: Part, build: QuantisedBuild): TensorInfo {
@@ -242,5 +242,5 @@ function assertZeros({ name, dtype }: TensorInfo, bytes: Uint8Array): void {
 const beyondRange = (name: string, dtype: QuantisedDType) =>
   new ModelError(
     'dtype-unsupported',
-    `'${name}' has scales that ${dtype} cannot hold: NaN, or beyond the range of f16 (65,504). Load the model with dtype f32.`,
+    `'${name}' has numbers that ${dtype} cannot hold: NaN, or beyond the range of f16 (65,504). Load the model with dtype f32.`,
   );

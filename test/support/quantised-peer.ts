@@ -47,7 +47,7 @@ export const decoders: Readonly<Record<QuantisedFormatName, Decoder>> = {
     return (output, input) => {
       const quant = (qweight[Math.floor(input / 8) * outputs + output]! >>> (4 * (input % 8))) & 15;
       const group = groups[input]!;
-      const zero = ((qzeros[group * (outputs / 8) + Math.floor(output / 8)]! >>> (4 * (output % 8))) & 15) + 1;
+      const zero = ((qzeros[group * (outputs / 8) + Math.floor(output / 8)]! >>> (4 * (output % 8))) + 1) & 15;
       const step = scales[group * outputs + output]!;
       return { value: step * (quant - zero), step };
     };

@@ -125,6 +125,7 @@ export const gptq = (
   const { version = 1, scales: dtype = 'F16', groupSize, scattered, symmetric = false } = options;
   const each = 32 / bits;
   const offset = version === 1 ? 1 : 0;
+  const largest = 2 ** bits - 1;
   const middle = 2 ** (bits - 1);
   return {
     ...options,
@@ -137,13 +138,13 @@ export const gptq = (
       ...(version === 1 ? {} : { checkpoint_format: 'gptq_v2' }),
     },
     quants: [0, 2 ** bits - 1],
-    zeros: symmetric ? [middle, middle] : [offset, 2 ** bits - 1 + offset],
+    zeros: symmetric ? [middle, middle] : [0, largest],
     tensors: ({ outputs, inputs, quants, scales, zeros, groupOf }) => ({
       qweight: words([inputs / each, outputs], bits, (row, output, place) => quants[output]![row * each + place]!),
       qzeros: words(
         [scales[0]!.length, outputs / each],
         bits,
-        (group, column, place) => zeros[column * each + place]![group]! - offset,
+        (group, column, place) => (zeros[column * each + place]![group]! - offset) & largest,
       ),
       scales: floats(turned(scales), dtype),
       g_idx: order(groupOf),
