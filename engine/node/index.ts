@@ -1,4 +1,5 @@
 /** What the engine needs of Node.js: model folders on a disk, and Dawn's WebGPU. */
+export { type AdapterFolder, openAdapter, openAdapters } from './adapter-folder.ts';
 export { type ModelFolder, openModelFolder } from './model-folder.ts';
 export { availableThreads, openCpu } from './open-cpu.ts';
 export { type DeviceChoice, type DeviceDecision, type OpenDeviceOptions, openDevice } from './open-device.ts';
