@@ -23,9 +23,10 @@ export interface Rows {
 export type WantedRows = Rows & { readonly logits: Tensor }; // (rows, vocabulary)
 
 type Buffer = 'x' | 'queries' | 'wantedX' | 'wantedQueries' | 'narrow' | 'wide' | 'logits';
-/** Only where adapters are kept apart. */
+/** Those that there are only where adapters are kept apart. */
 type AdapterBuffer = 'ungated' | 'low';
 type Shapes = Readonly<Record<Buffer, readonly number[]> & Partial<Record<AdapterBuffer, readonly number[]>>>;
+
 const noAdapters: AdapterRoom = { rank: 0, gates: false };
 
 /**

@@ -237,7 +237,7 @@ describe('whatever is changed about a folder', () => {
           expect((error as ModelError).message).toContain(folder);
         }
       }),
-      { numRuns: 500 },
+      { numRuns: 250 },
     );
   });
 });

@@ -52,16 +52,17 @@ interface Loading extends Partial<Omit<LlamaOptions, 'adapters'>> {
   readonly apart?: Readonly<Record<string, string>>;
   /** The folder of one to be merged. */
   readonly merged?: string;
+  readonly memoryBudget?: number;
 }
 
-async function load(device: TestDevice, base: string, { apart = {}, merged, ...options }: Loading = {}) {
+async function load(device: TestDevice, base: string, { apart = {}, merged, memoryBudget, ...options }: Loading = {}) {
   await using model = await openModelFolder(base);
   const { config } = model;
   await using kept = await openAdapters(apart, config);
   await using others = await openAdapters(merged === undefined ? {} : { merged }, config);
   const { adapters } = kept;
   const source = others.adapters.merged ? mergedSource(model.source, others.adapters.merged) : model.source;
-  const backend = await openTestDevice(device);
+  const backend = await openTestDevice(device, memoryBudget === undefined ? {} : { memoryBudget });
   const llama = await Llama.load(backend, config, source, { dtype: 'f32', adapters, ...options });
   return { backend, llama, needs: memoryNeeds(config, { dtype: 'f32', adapters, ...options }) };
 }
@@ -196,7 +197,7 @@ describe('an adapter that is kept apart', () => {
           expect(differenceOf(await logitsOf(apart, prompt(19), 'own'), expected)).toBeLessThan(bounds.order);
         },
       ),
-      { numRuns: 8 },
+      { numRuns: 6 },
     );
   });
 
@@ -227,6 +228,24 @@ describe('an adapter that is kept apart', () => {
     expect(() => plain.createContext('own')).toThrow(/no adapter 'own'.* there is none/);
     using prefixes = new PrefixCache(llama);
     await expect(prefixes.logits([1, 2], { adapter: 'toString' })).rejects.toMatchObject({ code: 'invalid-argument' });
+  });
+
+  it('is counted where memory does not suffice', async () => {
+    const folder = await make(smallConfig(), { own: { targets: projections, rank: 512 } });
+    const apart = { own: join(folder, 'own') };
+    const refused = load('cpu', folder, { apart, memoryBudget: 2 ** 20, cacheTokens: 10, passTokens: 4 });
+    await expect(refused).rejects.toThrow(/needs .*\(adapters .* MiB, .*Use fewer adapters/);
+  });
+
+  it.skipIf(!testDevices.includes('webgpu'))('is computed alike once kernels were measured', async () => {
+    const folder = await make(smallConfig(), { own: { targets: projections, rank: 16 } });
+    const { llama } = await load('webgpu', folder, { apart: { own: join(folder, 'own') }, passTokens: 8 });
+    await using _ = llama;
+    const before = await logitsOf(llama, prompt(8), 'own');
+    const told: number[] = [];
+    await llama.tune({ onProgress: ({ done, total }) => told.push(done / total) });
+    expect(told).toEqual(told.toSorted((a, b) => a - b));
+    expect(differenceOf(await logitsOf(llama, prompt(8), 'own'), before)).toBeLessThan(bounds.order);
   });
 
   it('is refused in f16 where it has numbers beyond its range', async () => {

@@ -48,13 +48,13 @@ export async function openAdapters(
   folders: Readonly<Record<string, string>>,
   model: LlamaConfig,
 ): Promise<AsyncDisposable & { readonly adapters: Readonly<Record<string, AdapterFolder>> }> {
-  const adapters: Record<string, AdapterFolder> = {};
+  const opened: [name: string, adapter: AdapterFolder][] = [];
   const dispose = async () => {
-    for (const adapter of Object.values(adapters)) await adapter[Symbol.asyncDispose]();
+    for (const [, adapter] of opened) await adapter[Symbol.asyncDispose]();
   };
   try {
-    for (const [name, folder] of Object.entries(folders)) adapters[name] = await openAdapter(folder, model);
-    return { adapters, [Symbol.asyncDispose]: dispose };
+    for (const [name, folder] of Object.entries(folders)) opened.push([name, await openAdapter(folder, model)]);
+    return { adapters: Object.fromEntries(opened), [Symbol.asyncDispose]: dispose };
   } catch (error) {
     await dispose();
     throw error;
