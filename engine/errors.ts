@@ -1,10 +1,11 @@
 import { LlamaGuardError } from '../kernels/errors.ts';
 
-/** A model folder that cannot be used: something is missing, malformed, of another architecture or does not fit. */
+/** A model or adapter folder that cannot be used: something is missing, malformed, of another kind or does not fit. */
 export class ModelError extends LlamaGuardError<
   | 'model-not-found'
   | 'config-invalid'
   | 'architecture-unsupported'
+  | 'adapter-unsupported'
   | 'safetensors-invalid'
   | 'tensor-missing'
   | 'tensor-mismatch'

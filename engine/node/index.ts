@@ -1,5 +1,6 @@
 /** What the engine needs of Node.js: model folders on a disk, and Dawn's WebGPU. */
 
+export { type AdapterFolder, openAdapter, openAdapters } from './adapter-folder.ts';
 export { availableMemory, availableThreads } from './limits.ts';
 export { type ModelFolder, openModelFolder } from './model-folder.ts';
 export { openCpu } from './open-cpu.ts';

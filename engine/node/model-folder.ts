@@ -1,6 +1,5 @@
-import { type FileHandle, open, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isObject, parseJson, quote } from '../../kernels/json.ts';
+import { isObject, quote } from '../../kernels/json.ts';
 import type { ArchitectureName } from '../architectures.ts';
 import { architectureOf, type LlamaConfig, parseLlamaConfig } from '../config.ts';
 import { ModelError } from '../errors.ts';
@@ -8,7 +7,8 @@ import type { QuantisedBuild } from '../quantised/build.ts';
 import { checkWeights } from '../quantised/check.ts';
 import { quantisedBuildOf } from '../quantised/config.ts';
 import type { FloatDType } from '../safetensors/convert.ts';
-import { type ByteFile, SafetensorsSource, type TensorSource } from '../safetensors/source.ts';
+import { SafetensorsSource, type TensorSource } from '../safetensors/source.ts';
+import { type FolderFile, listFiles, maxConfigBytes, notFound, openFiles, readJson, reasonOf } from './folder-files.ts';
 
 /** A Hugging Face model folder whose configuration and weights were found to fit each other. Disposing it closes its files. */
 export interface ModelFolder extends AsyncDisposable {
@@ -21,7 +21,7 @@ export interface ModelFolder extends AsyncDisposable {
   /** How the checkpoint holds its matrices, where that is in fewer bits. */
   readonly quantised?: Pick<QuantisedBuild, 'name' | 'dtype'>;
   /** Every file of the folder, those that the engine does not read too, by name. */
-  readonly files: readonly { readonly name: string; readonly bytes: number }[];
+  readonly files: readonly FolderFile[];
   /** The dtypes that the model's weights are stored in, widest first; of a quantised checkpoint those that it keeps whole. */
   readonly storedDTypes: readonly FloatDType[];
 }
@@ -29,9 +29,7 @@ export interface ModelFolder extends AsyncDisposable {
 const configName = 'config.json';
 const singleName = 'model.safetensors';
 const indexName = 'model.safetensors.index.json';
-const maxConfigBytes = 1024 * 1024;
 const maxIndexBytes = 64 * 1024 * 1024;
-const maxJsonDepth = 32;
 
 /** Weights in forms that are not read, and how to get to safetensors from there. */
 const otherForms: readonly { readonly pattern: RegExp; readonly advice: string }[] = [
@@ -44,6 +42,10 @@ const otherForms: readonly { readonly pattern: RegExp; readonly advice: string }
   {
     pattern: /^consolidated\..*\.pth$/,
     advice: 'These are the weights as Meta first released them. Take the "-hf" edition of the model.',
+  },
+  {
+    pattern: /^adapter_(?:config\.json|model\.)/,
+    advice: 'This is an adapter: give the model that it was trained on, and this folder as an adapter of it.',
   },
   { pattern: /\.gguf$/, advice: 'GGUF is not read. Take the Hugging Face folder that it was made from.' },
 ];
@@ -60,7 +62,7 @@ const otherForms: readonly { readonly pattern: RegExp; readonly advice: string }
  *   `dtype-unsupported` where it is there but cannot be used
  */
 export async function openModelFolder(folder: string): Promise<ModelFolder> {
-  const files = await listFiles(folder);
+  const files = await listFiles(folder, `a model folder must hold ${configName} and ${singleName}`);
   const sizes = new Map(files.map(({ name, bytes }) => [name, bytes]));
   const json = await readConfig(folder, sizes);
   const configPath = join(folder, configName);
@@ -81,29 +83,6 @@ export async function openModelFolder(folder: string): Promise<ModelFolder> {
     await stored[Symbol.asyncDispose]();
     throw error;
   }
-}
-
-async function listFiles(folder: string): Promise<{ name: string; bytes: number }[]> {
-  let names: string[];
-  try {
-    names = await readdir(folder);
-  } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code;
-    const reason =
-      code === 'ENOENT'
-        ? 'there is no such folder'
-        : code === 'ENOTDIR'
-          ? 'it is a file; give the folder that it is in'
-          : `it cannot be read (${code})`;
-    throw notFound(`${folder}: a model folder must hold ${configName} and ${singleName}, but ${reason}.`, { cause });
-  }
-  const files: { name: string; bytes: number }[] = [];
-  for (const name of names.sort()) {
-    // Follows links. A dangling one is not there; a pipe or a device would never end.
-    const found = await stat(join(folder, name)).catch(() => undefined);
-    if (found?.isFile()) files.push({ name, bytes: found.size });
-  }
-  return files;
 }
 
 async function readConfig(folder: string, sizes: ReadonlyMap<string, number>): Promise<unknown> {
@@ -170,40 +149,6 @@ async function readWeightMap(folder: string, sizes: ReadonlyMap<string, number>)
   return shards;
 }
 
-async function readJson(folder: string, name: string, bytes: number, maxBytes: number): Promise<unknown> {
-  if (bytes > maxBytes) throw new RangeError(`it must be at most ${maxBytes} bytes, but has ${bytes}`);
-  return parseJson(await readFile(join(folder, name)), maxJsonDepth);
-}
-
-async function openFiles(folder: string, names: readonly string[]): Promise<ByteFile[]> {
-  const files: ByteFile[] = [];
-  try {
-    for (const name of names) files.push(await openFile(join(folder, name)));
-    return files;
-  } catch (error) {
-    await Promise.allSettled(files.map((file) => file.close()));
-    throw error;
-  }
-}
-
-async function openFile(path: string): Promise<ByteFile> {
-  let handle: FileHandle | undefined;
-  try {
-    handle = await open(path);
-    const { size } = await handle.stat();
-    const opened = handle;
-    return {
-      name: path,
-      size,
-      read: async (target, position) => (await opened.read(target, 0, target.length, position)).bytesRead,
-      close: () => opened.close(),
-    };
-  } catch (cause) {
-    await handle?.close();
-    throw notFound(`${path}: it cannot be opened (${reasonOf(cause)}). May this process read it?`, { cause });
-  }
-}
-
 function adviceOnOtherForms(sizes: ReadonlyMap<string, number>): string | undefined {
   for (const { pattern, advice } of otherForms) {
     const found = [...sizes.keys()].find((name) => pattern.test(name));
@@ -211,13 +156,4 @@ function adviceOnOtherForms(sizes: ReadonlyMap<string, number>): string | undefi
   }
   const stray = [...sizes.keys()].find((name) => name.endsWith('.safetensors') && name !== singleName);
   return stray && `It has ${quote(stray)}: a single file must be called ${singleName}, shards need ${indexName}.`;
-}
-
-function reasonOf(cause: unknown): string {
-  const message = cause instanceof Error ? cause.message : String(cause);
-  return cause instanceof SyntaxError ? `it must be JSON, but ${message}` : message;
-}
-
-function notFound(message: string, options?: ErrorOptions): ModelError {
-  return new ModelError('model-not-found', message, options);
 }

@@ -60,7 +60,7 @@ export class QuantisedSource implements TensorSource {
     this.tensors = presented(stored.tensors, modules);
     this.totalBytes = [...this.tensors.values()].reduce((sum, { begin, end }) => sum + end - begin, 0);
     const { pieces } = stored;
-    if (pieces) this.pieces = { has: (name) => !modules.has(name) && pieces.has(name), read: pieces.read };
+    if (pieces) this.pieces = { ...pieces, has: (name) => !modules.has(name) && pieces.has(name) };
     this.blocks = {
       dtypeOf: (name) => (modules.has(name) ? build.dtype : undefined),
       read: (name, options) => this.#readBlocks(name, options),

@@ -1,7 +1,15 @@
 import { readFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { cacheTokensWithin, Llama, type LlamaConfig, memoryNeeds, type WeightDType } from '../../engine/index.ts';
+import {
+  cacheTokensWithin,
+  Llama,
+  type LlamaConfig,
+  memoryNeeds,
+  mergedSource,
+  type WeightDType,
+} from '../../engine/index.ts';
+import { openAdapter, openAdapters } from '../../engine/node/adapter-folder.ts';
 import { type ModelFolder, openModelFolder } from '../../engine/node/model-folder.ts';
 import { openDevice } from '../../engine/node/open-device.ts';
 import { tuneOnce } from '../../engine/node/tuning-file.ts';
@@ -11,8 +19,8 @@ import { loadTokenizer } from '../../tokenizer/load.node.ts';
 import { assertCalibrates, type Calibration, parseCalibration } from '../calibration/calibration.ts';
 import { CalibrationError, OptionError, PolicyError } from '../errors.ts';
 import type { PromptFormat } from '../formats/index.ts';
-import { Guard } from '../guard.ts';
-import { modelHash } from '../identity.ts';
+import { adaptedName, Guard } from '../guard.ts';
+import { adaptedHash, modelHash } from '../identity.ts';
 import type { LoadOptions } from '../options.ts';
 import { builtInPolicies } from '../policies/index.ts';
 import { type Policy, parsePolicy } from '../policy.ts';
@@ -104,6 +112,10 @@ async function hashOf({ folder, files, config, stored }: ModelFolder): Promise<s
 export async function loadGuard(folder: string = embeddedModel, options: LoadOptions = {}): Promise<Guard> {
   options.signal?.throwIfAborted();
   await using opened = await openModelFolder(folder);
+  const { mergedAdapter } = options;
+  await using merged = mergedAdapter === undefined ? undefined : await openAdapter(mergedAdapter, opened.config);
+  await using apart = await openAdapters(options.adapters ?? {}, opened.config);
+  const source = merged ? mergedSource(opened.source, merged) : opened.source;
   const tokenizer = await loadTokenizer(folder);
   try {
     assertFits(tokenizer, opened.config.vocabularySize);
@@ -112,17 +124,28 @@ export async function loadGuard(folder: string = embeddedModel, options: LoadOpt
     const policy = typeof asked === 'function' ? asked(await folderPolicy(opened, format)) : asked;
     const dtype = resolveDType(options.dtype, opened);
     const sizes = resolveCacheTokens(options.cacheMemory, opened.config);
-    const model = { name: basename(resolve(folder)), hash: await hashOf(opened) };
+    const plain = await hashOf(opened);
+    const model = {
+      name: adaptedName(basename(resolve(folder)), merged && basename(resolve(merged.folder))),
+      hash: merged ? await adaptedHash(plain, merged) : plain,
+    };
+    const adapterHashes = new Map<string, string>();
+    for (const [name, adapter] of Object.entries(apart.adapters)) {
+      adapterHashes.set(name, await adaptedHash(model.hash, adapter));
+    }
     const { calibration } = options;
-    if (calibration) assertCalibrates(calibration, { model, dtype });
+    const ofAdapter = [...adapterHashes.values()].some((hash) => hash === calibration?.model.hash);
+    if (calibration && !ofAdapter) assertCalibrates(calibration, { model, dtype });
     const { tuning = 'use', onTuning, signal } = options;
+    const { adapters } = apart;
     const { backend, decision } = await openDevice(options.device ?? 'auto', {
       ...options,
       tuning: tuning === 'ignore' ? 'ignore' : 'use',
-      memoryNeeded: memoryNeeds(opened.config, { ...options, ...sizes, dtype }).total,
+      memoryNeeded: memoryNeeds(opened.config, { ...options, ...sizes, dtype, adapters }).total,
     });
     const {
       device: _device,
+      mergedAdapter: _merged,
       promptFormat: _format,
       policy: _policy,
       calibration: _calibration,
@@ -135,7 +158,7 @@ export async function loadGuard(folder: string = embeddedModel, options: LoadOpt
       cacheMemory: _cache,
       ...rest
     } = options;
-    const llama = await Llama.load(backend, opened.config, opened.source, { ...rest, ...sizes, dtype });
+    const llama = await Llama.load(backend, opened.config, source, { ...rest, ...sizes, dtype, adapters });
     try {
       if (tuning === 'measure') {
         await tuneOnce(llama, backend, {
@@ -146,6 +169,7 @@ export async function loadGuard(folder: string = embeddedModel, options: LoadOpt
       return new Guard({
         model: model.name,
         modelHash: model.hash,
+        adapterHashes,
         llama,
         tokenizer,
         format,
