@@ -5,6 +5,7 @@ import { type Architecture, type ArchitectureName, architectures } from './archi
 import { flag, invalid, positive, text, unsupported, validate, whole } from './config-fields.ts';
 import { ropeOf } from './config-rope.ts';
 import { windowsOf } from './config-windows.ts';
+import { orThrow, type Problems } from './problems.ts';
 import { quantisedBuildOf } from './quantised/config.ts';
 
 /** The sizes and constants of a model of the Llama family: what `config.json` of a Hugging Face model folder says. */
@@ -55,11 +56,11 @@ const kindSchema = z.object(
   {
     architectures: z.array(z.string(), { error: 'must be a list of strings' }).nullish(),
     model_type: text.nullish(),
-    hidden_act: text.nullish(),
-    mlp_bias: flag.nullish(),
   },
   { error: 'must be a JSON object' },
 );
+
+const mlpSchema = z.object({ hidden_act: text.nullish(), mlp_bias: flag.nullish() });
 
 /** Sizes that decide the weights' shapes have to be there, though transformers has defaults for them. */
 const sizesSchema = z.object({
@@ -87,24 +88,38 @@ const sizesSchema = z.object({
  *   wrongly; `config-invalid` for numbers that describe no model. Both name the file and the field.
  */
 export function parseLlamaConfig(json: unknown, source: string): LlamaConfig {
-  const architecture: Architecture = architectures[architectureOf(json, source)];
-  quantisedBuildOf(json, source);
-  const rope = ropeOf(json, source);
-  const sizes = validate(sizesSchema, json, source);
+  return orThrow((problems) => readLlamaConfig(json, source, problems));
+}
+
+/** The same, with all that is wrong noted. @returns undefined where something is */
+export function readLlamaConfig(json: unknown, source: string, problems: Problems): LlamaConfig | undefined {
+  const before = problems.errors.length;
+  const name = problems.attempt(() => architectureOf(json, source));
+  // The fields of another architecture mean something else.
+  if (!name) return undefined;
+  const architecture: Architecture = architectures[name];
+  problems.attempt(() => assertGatedBySilu(json, source));
+  problems.attempt(() => quantisedBuildOf(json, source));
+  const rope = problems.attempt(() => ropeOf(json, source));
+  const sizes = problems.attempt(() => validate(sizesSchema, json, source));
+  if (!sizes) return undefined;
   const { vocab_size: vocabularySize, num_hidden_layers: numHiddenLayers } = sizes;
-  const attentionBias = attentionBiasOf(architecture, sizes, source);
-  const slidingWindows = windowsOf(architecture, numHiddenLayers, json, source);
+  const attentionBias = problems.attempt(() => attentionBiasOf(architecture, sizes, source));
+  const slidingWindows = problems.attempt(() => windowsOf(architecture, numHiddenLayers, json, source));
+  const heads = problems.attempt(() => headsOf(architecture, sizes, source));
+  const tokens = problems.attempt(() => tokensOf(architecture, sizes, source));
+  if (problems.errors.length > before || !rope || !heads || !tokens) return undefined;
   return {
     vocabularySize,
     hiddenSize: sizes.hidden_size,
     intermediateSize: sizes.intermediate_size,
     numHiddenLayers,
-    ...headsOf(architecture, sizes, source),
+    ...heads,
     maxPositionEmbeddings: sizes.max_position_embeddings ?? architecture.defaults.max_position_embeddings,
     rmsNormEpsilon: sizes.rms_norm_eps,
     ...rope,
     tieWordEmbeddings: sizes.tie_word_embeddings ?? false,
-    ...tokensOf(architecture, sizes, source),
+    ...tokens,
     ...(attentionBias ? { attentionBias } : {}),
     ...(architecture.normalisesHeads ? { normalisesHeads: true } : {}),
     ...(slidingWindows ? { slidingWindows } : {}),
@@ -116,7 +131,7 @@ export function parseLlamaConfig(json: unknown, source: string): LlamaConfig {
  * @throws ModelError `architecture-unsupported`, `config-invalid`
  */
 export function architectureOf(json: unknown, source: string): ArchitectureName {
-  const { architectures: listed, model_type: type, ...kind } = validate(kindSchema, json, source);
+  const { architectures: listed, model_type: type } = validate(kindSchema, json, source);
   const names = Object.keys(architectures) as ArchitectureName[];
   const name = names.find((name) => {
     const { modelType } = architectures[name];
@@ -130,13 +145,17 @@ export function architectureOf(json: unknown, source: string): ArchitectureName 
         `${quote(listed ?? 'an unnamed architecture')} of model_type ${quote(type)}.`,
     );
   }
-  if ((kind.hidden_act ?? 'silu') !== 'silu') {
-    throw unsupported(source, `'hidden_act' must be 'silu', but is ${quote(kind.hidden_act)}.`);
+  return name;
+}
+
+function assertGatedBySilu(json: unknown, source: string): void {
+  const { hidden_act: activation, mlp_bias: hasBias } = validate(mlpSchema, json, source);
+  if ((activation ?? 'silu') !== 'silu') {
+    throw unsupported(source, `'hidden_act' must be 'silu', but is ${quote(activation)}.`);
   }
-  if (kind.mlp_bias) {
+  if (hasBias) {
     throw unsupported(source, "'mlp_bias' must be false: an MLP whose projections have a bias is not supported.");
   }
-  return name;
 }
 
 type Sizes = z.infer<typeof sizesSchema>;

@@ -189,7 +189,8 @@ describe('what is not a model folder', () => {
   test.each<[string, RegExp]>([
     ['pytorch_model.bin', /pickles.*save_pretrained/],
     ['pytorch_model-00001-of-00002.bin', /pickles/],
-    ['consolidated.00.pth', /-hf/],
+    ['consolidated.00.pth', /folder above.*-hf.*convert_llama_weights_to_hf --input_dir/],
+    ['params.json', /Meta and Mistral.*convert_llama_weights_to_hf/],
     ['llama-guard.Q4_K_M.gguf', /GGUF/],
     ['weights.safetensors', /must be called model\.safetensors/],
   ])('weights in another form, %s, with or without a config.json', async (name, message) => {

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { expectedTensors, type LlamaConfig } from '../engine/config.ts';
 import { ModelError } from '../engine/errors.ts';
+import { orThrow } from '../engine/problems.ts';
 import { checkWeights } from '../engine/quantised/check.ts';
 import { quantisedBuildOf } from '../engine/quantised/config.ts';
 import { SafetensorsSource } from '../engine/safetensors/source.ts';
@@ -71,7 +72,9 @@ function buildOf(layout: Layout, seed: number, of: LlamaConfig = config): Build 
 
 async function open({ config: quantization_config }: Layout, tensors: Record<string, TensorData>) {
   const stored = await SafetensorsSource.open([new MemoryFile(encodeSafetensors(tensors))]);
-  return checkWeights(config, quantisedBuildOf({ quantization_config }, 'config.json'), stored);
+  return orThrow((problems) =>
+    checkWeights(config, quantisedBuildOf({ quantization_config }, 'config.json'), stored, problems),
+  );
 }
 
 /** Bytes that the tensors of a model take in its files. */
@@ -344,7 +347,7 @@ describe('what a build holds', () => {
   it('must say in config.json how', async () => {
     const { tensors } = buildOf(layout, 1);
     const stored = await SafetensorsSource.open([new MemoryFile(encodeSafetensors(tensors))]);
-    const error = await errorOf(async () => checkWeights(config, undefined, stored));
+    const error = await errorOf(async () => orThrow((problems) => checkWeights(config, undefined, stored, problems)));
     expect(error.code).toBe('tensor-missing');
     expect(error.message).toMatch(
       /They hold ".*qweight", of a quantised build, but config\.json has no 'quantization_config'/,

@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { isObject, quote } from '../../kernels/json.ts';
 import type { ArchitectureName } from '../architectures.ts';
-import { architectureOf, type LlamaConfig, parseLlamaConfig } from '../config.ts';
+import { architectureOf, type LlamaConfig, readLlamaConfig } from '../config.ts';
 import { ModelError } from '../errors.ts';
+import { Problems } from '../problems.ts';
 import type { QuantisedBuild } from '../quantised/build.ts';
 import { checkWeights } from '../quantised/check.ts';
 import { quantisedBuildOf } from '../quantised/config.ts';
@@ -40,8 +41,11 @@ const otherForms: readonly { readonly pattern: RegExp; readonly advice: string }
       '`AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR)`.',
   },
   {
-    pattern: /^consolidated\..*\.pth$/,
-    advice: 'These are the weights as Meta first released them. Take the "-hf" edition of the model.',
+    pattern: /^(?:params\.json|consolidated\..*)$/,
+    advice:
+      'This is the layout in which Meta and Mistral release weights first. Where it is the folder "original" of a Hugging Face ' +
+      'model, give the folder above; else take the "-hf" edition, or convert it with transformers: `python -m ' +
+      'transformers.models.llama.convert_llama_weights_to_hf --input_dir DIR --model_size 8B --llama_version 3.1 --output_dir OUT`.',
   },
   {
     pattern: /^adapter_(?:config\.json|model\.)/,
@@ -62,27 +66,39 @@ const otherForms: readonly { readonly pattern: RegExp; readonly advice: string }
  *   `dtype-unsupported` where it is there but cannot be used
  */
 export async function openModelFolder(folder: string): Promise<ModelFolder> {
-  const files = await listFiles(folder, `a model folder must hold ${configName} and ${singleName}`);
+  const problems = new Problems();
+  const examined = await examineModelFolder(folder, problems);
+  const [first] = problems.errors;
+  if (!first) return examined as ModelFolder;
+  await examined[Symbol.asyncDispose]();
+  throw first;
+}
+
+/** A model folder as far as it could be read: all of `ModelFolder` where no problem was met. */
+export type ExaminedFolder = Partial<ModelFolder> & Pick<ModelFolder, 'folder' | 'files'> & AsyncDisposable;
+
+/**
+ * As `openModelFolder`, but goes on behind what is wrong.
+ * @param problems where all of it is noted
+ */
+export async function examineModelFolder(folder: string, problems: Problems): Promise<ExaminedFolder> {
+  const none = { folder, files: [], [Symbol.asyncDispose]: async () => {} };
+  const wanted = `a model folder must hold ${configName} and ${singleName}`;
+  const files = await problems.attemptAsync(() => listFiles(folder, wanted));
+  if (!files) return none;
   const sizes = new Map(files.map(({ name, bytes }) => [name, bytes]));
-  const json = await readConfig(folder, sizes);
   const configPath = join(folder, configName);
+  const json = await problems.attemptAsync(() => readConfig(folder, sizes));
+  // In a folder of something else one thing is wrong: that it is one.
+  if (!sizes.has(configName) && adviceOnOtherForms(sizes) !== undefined) return { ...none, files };
+  const config = json === undefined ? undefined : readLlamaConfig(json, configPath, problems);
+  const stored = await problems.attemptAsync(() => openWeights(folder, sizes));
+  const examined = { folder, files, [Symbol.asyncDispose]: async () => stored?.[Symbol.asyncDispose]() };
+  if (!config) return examined;
   const architecture = architectureOf(json, configPath);
-  const config = parseLlamaConfig(json, configPath);
-  const stored = await openWeights(folder, sizes);
-  try {
-    const checked = checkWeights(config, quantisedBuildOf(json, configPath), stored);
-    return {
-      folder,
-      architecture,
-      files,
-      stored,
-      ...checked,
-      [Symbol.asyncDispose]: () => stored[Symbol.asyncDispose](),
-    };
-  } catch (error) {
-    await stored[Symbol.asyncDispose]();
-    throw error;
-  }
+  const build = quantisedBuildOf(json, configPath);
+  const weights = stored ? { stored, ...checkWeights(config, build, stored, problems) } : {};
+  return { ...examined, architecture, config, ...weights };
 }
 
 async function readConfig(folder: string, sizes: ReadonlyMap<string, number>): Promise<unknown> {

@@ -1,4 +1,5 @@
-import type { LlamaConfig } from '../config.ts';
+import { expectedTensors, type LlamaConfig } from '../config.ts';
+import type { Problems } from '../problems.ts';
 import { checkTensors } from '../safetensors/check.ts';
 import type { FloatDType } from '../safetensors/convert.ts';
 import type { TensorSource } from '../safetensors/source.ts';
@@ -16,20 +17,24 @@ export interface CheckedWeights {
 
 /**
  * Checks that `stored` has the weights that `config` asks for, as `build` holds them where there is one.
- * @throws ModelError `tensor-missing`, `tensor-mismatch` or `dtype-unsupported` that names the tensor
+ * @param problems where `tensor-missing`, `tensor-mismatch`, `dtype-unsupported` and `architecture-unsupported` are noted,
+ *   which name the tensor
  */
 export function checkWeights(
   config: LlamaConfig,
   build: QuantisedBuild | undefined,
   stored: TensorSource,
+  problems: Problems,
 ): CheckedWeights {
-  if (!build) return { config, source: stored, storedDTypes: checkTensors(config, stored.tensors) };
-  const source = new QuantisedSource(config, build, stored);
-  const { wholeMatrices, blocks } = source;
+  const expected = expectedTensors(config);
+  if (!build) return { config, source: stored, storedDTypes: checkTensors(expected, stored, problems) };
+  const source = new QuantisedSource(config, build, stored, problems);
+  const { wholeMatrices, blocks, unreadable } = source;
+  for (const name of unreadable) expected.delete(name);
   return {
     config: { ...config, wholeMatrices },
     source,
-    storedDTypes: checkTensors(config, source.tensors, (name) => blocks.dtypeOf(name) === undefined),
+    storedDTypes: checkTensors(expected, source, problems, (name) => blocks.dtypeOf(name) === undefined),
     quantised: { name: build.name, dtype: build.dtype },
   };
 }

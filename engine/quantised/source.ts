@@ -2,6 +2,8 @@ import { type QuantisedDType, quantBlock, quantisedFormats } from '../../kernels
 import { quote } from '../../kernels/json.ts';
 import { expectedTensors, type LlamaConfig } from '../config.ts';
 import { ModelError, SessionError } from '../errors.ts';
+import { firstOfEachCode, type Problems } from '../problems.ts';
+import { subjectOf } from '../safetensors/check.ts';
 import { floatDTypes } from '../safetensors/convert.ts';
 import type { TensorInfo } from '../safetensors/header.ts';
 import {
@@ -39,26 +41,41 @@ export class QuantisedSource implements TensorSource {
   readonly pieces?: PieceSource;
   /** Matrices that are no quantised ones, by name. */
   readonly wholeMatrices: readonly string[];
+  /** Matrices whose parts are not as they should be. */
+  readonly unreadable: ReadonlySet<string>;
+  readonly fileOf: (tensor: string) => string | undefined;
   readonly #build: QuantisedBuild;
   readonly #stored: TensorSource;
   readonly #modules: ReadonlyMap<string, Module>;
   readonly #spare: Uint8Array[] = [];
 
-  /** @throws ModelError `tensor-missing`, `tensor-mismatch`, `dtype-unsupported`, `architecture-unsupported` */
-  constructor(config: LlamaConfig, build: QuantisedBuild, stored: TensorSource) {
+  /**
+   * @param problems where it is noted, as `tensor-missing`, `tensor-mismatch`, `dtype-unsupported` or
+   *   `architecture-unsupported`, which parts of a matrix are not as they should be
+   */
+  constructor(config: LlamaConfig, build: QuantisedBuild, stored: TensorSource, problems: Problems) {
     this.#build = build;
     this.#stored = stored;
     const expected = expectedTensors(config);
     const matrices = [...expected].filter(([, shape]) => shape.length === 2) as [string, readonly [number, number]][];
     const modules = new Map<string, Module>();
+    const misfits = new Map<string, ModelError>();
     for (const [weight, shape] of matrices) {
-      const module = moduleOf(weight, shape, build, stored.tensors, expected);
-      if (module) modules.set(weight, module);
+      try {
+        const module = moduleOf(weight, shape, build, stored, expected);
+        if (module) modules.set(weight, module);
+      } catch (error) {
+        if (!(error instanceof ModelError)) throw error;
+        misfits.set(weight, error);
+      }
     }
+    problems.note(...firstOfEachCode([...misfits.values()]));
+    this.unreadable = new Set(misfits.keys());
     this.#modules = modules;
-    this.wholeMatrices = matrices.map(([name]) => name).filter((name) => !modules.has(name));
+    this.wholeMatrices = matrices.map(([name]) => name).filter((name) => !modules.has(name) && !misfits.has(name));
     this.tensors = presented(stored.tensors, modules);
     this.totalBytes = [...this.tensors.values()].reduce((sum, { begin, end }) => sum + end - begin, 0);
+    this.fileOf = (name) => stored.fileOf?.([...(modules.get(name)?.parts.values() ?? [])][0]?.name ?? name);
     const { pieces } = stored;
     if (pieces) this.pieces = { ...pieces, has: (name) => !modules.has(name) && pieces.has(name) };
     this.blocks = {
@@ -168,12 +185,12 @@ export class QuantisedSource implements TensorSource {
   }
 }
 
-/** The tensors that stand for a matrix, checked; undefined where it is stored whole. */
+/** The tensors that stand for a matrix, checked; undefined where it is stored whole. @throws ModelError */
 function moduleOf(
   weight: string,
   [outputs, inputs]: readonly [number, number],
   build: QuantisedBuild,
-  tensors: ReadonlyMap<string, TensorInfo>,
+  { tensors, fileOf }: Pick<TensorSource, 'tensors' | 'fileOf'>,
   expected: ReadonlyMap<string, readonly number[]>,
 ): Module | undefined {
   const name = weight.slice(0, -'.weight'.length);
@@ -184,7 +201,7 @@ function moduleOf(
   const parts = new Map<string, TensorInfo>();
   for (const [part, wanted] of Object.entries(build.parts(outputs, inputs))) {
     const tensor = tensors.get(`${name}.${part}`);
-    if (tensor) parts.set(part, checked(tensor, wanted, build));
+    if (tensor) parts.set(part, checked(tensor, wanted));
     else if (!wanted.optional) {
       throw new ModelError(
         'tensor-missing',
@@ -194,23 +211,20 @@ function moduleOf(
     }
   }
   const bias = expected.has(`${name}.bias`) ? undefined : tensors.get(`${name}.bias`);
-  const strayBias = bias && checked(bias, { dtypes: floatDTypes, shapes: [[outputs]] }, build);
+  const strayBias = bias && checked(bias, { dtypes: floatDTypes, shapes: [[outputs]] });
   return { outputs, inputs, parts, strayBias };
-}
 
-function checked(tensor: TensorInfo, { dtypes, shapes }: Part, build: QuantisedBuild): TensorInfo {
-  if (!shapes.some((shape) => shape.join() === tensor.shape.join())) {
-    throw new ModelError(
-      'tensor-mismatch',
-      `tensor ${quote(tensor.name)} must have shape ${shapes.map(quote).join(' or ')} in ${build.name}, but has ` +
-        `${quote(tensor.shape)}.`,
-    );
+  function checked(tensor: TensorInfo, { dtypes, shapes }: Part): TensorInfo {
+    const subject = subjectOf(tensor.name, fileOf);
+    if (!shapes.some((shape) => shape.join() === tensor.shape.join())) {
+      const wanted = shapes.map(quote).join(' or ');
+      const message = `${subject} must have shape ${wanted} in ${build.name}, but has ${quote(tensor.shape)}.`;
+      throw new ModelError('tensor-mismatch', message);
+    }
+    if (dtypes.includes(tensor.dtype)) return tensor;
+    const message = `${subject} must be stored as ${dtypes.join(' or ')} in ${build.name}, but is ${tensor.dtype}.`;
+    throw new ModelError('dtype-unsupported', message);
   }
-  if (dtypes.includes(tensor.dtype)) return tensor;
-  throw new ModelError(
-    'dtype-unsupported',
-    `tensor ${quote(tensor.name)} must be stored as ${dtypes.join(' or ')} in ${build.name}, but is ${tensor.dtype}.`,
-  );
 }
 
 const isFloat = ({ dtype }: TensorInfo): boolean => (floatDTypes as readonly string[]).includes(dtype);

@@ -17,6 +17,8 @@ export interface TensorSource extends AsyncDisposable {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   /** Bytes of all tensors together. */
   readonly totalBytes: number;
+  /** The name of the file that holds a tensor, where there are files. */
+  readonly fileOf?: (tensor: string) => string | undefined;
   /**
    * The tensor's bytes as they are stored, in order, each chunk a multiple of the element's size; none if it is empty.
    *
@@ -76,6 +78,7 @@ export class SafetensorsSource implements TensorSource {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly totalBytes: number;
   readonly pieces: PieceSource;
+  readonly fileOf: (tensor: string) => string | undefined;
   readonly #files: readonly ByteFile[];
   readonly #fileOf: ReadonlyMap<string, ByteFile>;
   readonly #spare: Uint8Array[] = [];
@@ -88,6 +91,7 @@ export class SafetensorsSource implements TensorSource {
   ) {
     this.#files = files;
     this.#fileOf = fileOf;
+    this.fileOf = (tensor) => fileOf.get(tensor)?.name;
     this.tensors = tensors;
     this.totalBytes = [...tensors.values()].reduce((sum, { begin, end }) => sum + end - begin, 0);
     this.pieces = {
@@ -125,11 +129,6 @@ export class SafetensorsSource implements TensorSource {
       await closeAll(files);
       throw error;
     }
-  }
-
-  /** The name of the file that holds a tensor. */
-  fileOf(tensor: string): string | undefined {
-    return this.#fileOf.get(tensor)?.name;
   }
 
   /**
