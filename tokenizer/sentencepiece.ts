@@ -19,6 +19,7 @@ export interface SentencePieceOptions {
  * which `sentencepiece-js` requires and does not need here.
  */
 export class SentencePieceTokenizer implements Tokenizer {
+  readonly kind = 'tokenizer.model';
   readonly vocabularySize: number;
   readonly bosId: number;
   readonly eosId: number;

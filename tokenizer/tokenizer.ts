@@ -8,6 +8,8 @@ import type { PromptPart } from './prompt.ts';
  * added token. Those come into a prompt by its frame alone, through `encodePrompt`.
  */
 export interface Tokenizer extends Disposable {
+  /** What its file is: a SentencePiece model, or byte-pair encoding as Hugging Face writes it. */
+  readonly kind: 'tokenizer.model' | 'tokenizer.json';
   /** Valid ids are 0 up to, not including, this; a tokenizer.json may leave some of them out. */
   readonly vocabularySize: number;
   /** Beginning of sequence; Qwen's tokenizers have none. */

@@ -1,134 +1,94 @@
 import { Command } from 'commander';
 import { formatBytes } from '../../engine/format.ts';
-import { type Backend, type LlamaConfig, memoryNeeds, mergedSource, parameterCount } from '../../engine/index.ts';
-import { type AdapterFolder, openAdapter } from '../../engine/node/adapter-folder.ts';
-import { openModelFolder } from '../../engine/node/model-folder.ts';
-import { openDevice } from '../../engine/node/open-device.ts';
-import { weightDTypes } from '../../kernels/contract.ts';
-import { assertFits } from '../../tokenizer/index.ts';
-import { loadTokenizer } from '../../tokenizer/load.node.ts';
-import { folderFormat } from '../node/folder-format.ts';
-import { embeddedModel, folderPolicy, resolveCacheTokens, resolveDType } from '../node/load.ts';
-import { addSharedFlags, policyOf, type SharedFlags, showFlags } from './options.ts';
+import type { LlamaConfig } from '../../engine/index.ts';
+import { type AdapterInspection, type Inspection, inspectFolder } from '../node/inspect.ts';
+import { embeddedModel } from '../node/load.ts';
+import { addSharedFlags, exitCodes, policyOf, type SharedFlags, showFlags } from './options.ts';
 
 const shownFlags = [
-  ...(['model', 'promptFormat', 'policy', 'include', 'exclude'] as const),
+  ...(['model', 'adapter', 'promptFormat', 'policy', 'include', 'exclude'] as const),
   ...(['device', 'dtype', 'cacheMemory', 'threads', 'json'] as const),
 ];
 
 export function inspectCommand(): Command {
   return showFlags(addSharedFlags(new Command('inspect')), ...shownFlags)
-    .description('show what a model folder holds, what it needs, and whether it fits this device')
+    .description('show what a model folder holds, what it needs, and what would keep it from working on this device')
     .argument('[dir]', 'model folder (default: --model, else the embedded one)')
+    .addHelpText('after', '\nWeights are not read. Ends with 2 where something would not work, and tells all of it.')
     .action((dir: string | undefined, flags: SharedFlags) => inspect(dir ?? flags.model ?? embeddedModel, flags));
 }
 
 async function inspect(folder: string, flags: SharedFlags): Promise<void> {
-  await using model = await openModelFolder(folder);
-  await using adapter = flags.adapter === undefined ? undefined : await openAdapter(flags.adapter, model.config);
-  if (adapter) mergedSource(model.source, adapter);
-  using tokenizer = await loadTokenizer(folder);
-  assertFits(tokenizer, model.config.vocabularySize);
-  const format = await folderFormat(model, flags.promptFormat);
-  const policy = (await policyOf(flags))(await folderPolicy(model, format));
-  const dtype = resolveDType(flags.dtype, model);
-  const sizes = resolveCacheTokens(flags.cacheMemory, model.config);
-  const needs = Object.fromEntries(weightDTypes.map((d) => [d, memoryNeeds(model.config, { ...sizes, dtype: d })]));
-  const kept = adapter && memoryNeeds(model.config, { ...sizes, dtype, adapters: { kept: adapter } });
-  const { threads } = flags;
-  const { backend, decision } = await openDevice(flags.device, {
-    memoryNeeded: needs[dtype]!.total,
+  const { adapter, promptFormat, cacheMemory, threads, device, dtype } = flags;
+  const inspection = await inspectFolder(folder, {
+    device,
+    dtype,
+    policy: await policyOf(flags),
+    ...(adapter === undefined ? {} : { mergedAdapter: adapter }),
+    ...(promptFormat === undefined ? {} : { promptFormat }),
+    ...(cacheMemory === undefined ? {} : { cacheMemory }),
     ...(threads === undefined ? {} : { threads }),
   });
-  await using _ = backend;
-  const budget = Number.isFinite(backend.memoryBudget) ? backend.memoryBudget : null;
-  const report = {
-    folder,
-    architecture: model.architecture,
-    config: model.config,
-    parameters: parameterCount(model.config),
-    stored: model.storedDTypes,
-    bytes: model.source.totalBytes,
-    vocabulary: tokenizer.vocabularySize,
-    format: format.name,
-    categories: policy.categories.map(({ code, name }) => ({ code, name })),
-    needs,
-    ...(adapter ? { adapter: describeAdapter(adapter, kept!.total - needs[dtype]!.total) } : {}),
-    dtype,
-    device: { ...decision.device, reason: decision.reason, memoryBudget: budget },
-    fits: budget === null || needs[dtype]!.total <= budget,
-  };
-  if (flags.json) {
-    process.stdout.write(`${JSON.stringify(report)}\n`);
-    return;
-  }
-  const { config } = report;
-  const rows = [
-    ['folder', folder],
-    [
-      'architecture',
-      `${report.architecture}, ${config.numHiddenLayers} layers, hidden ${config.hiddenSize}, MLP ${config.intermediateSize}`,
-    ],
-    [
-      'attention',
-      `${config.numAttentionHeads} heads of ${config.headDim}, ${config.numKeyValueHeads} key-value heads${windows(config)}`,
-    ],
-    [
-      'parameters',
-      `${report.parameters.toLocaleString('en')} stored as ${report.stored.join(', ')} (${formatBytes(report.bytes)})`,
-    ],
-    ...(report.adapter ? [['adapter', adapterLine(report.adapter)]] : []),
-    ['context', `${config.maxPositionEmbeddings} tokens`],
-    ['vocabulary', `${config.vocabularySize} (tokenizer: ${report.vocabulary})`],
-    ['format', report.format],
-    ['categories', report.categories.map(({ code, name }) => `${code} ${name}`).join(', ')],
-    ...Object.entries(needs).map(([d, n]) => [
-      `memory, ${d}`,
-      `${formatBytes(n!.total)} (weights ${formatBytes(n!.weights)}, cache ${formatBytes(n!.cache)}, activations ${formatBytes(n!.activations)})`,
-    ]),
-    ['device', `${decision.device.kind}: ${decision.reason}`],
-    ['fits', fitting(report, backend)],
+  if (inspection.findings.length > 0) process.exitCode = exitCodes.badInput;
+  process.stdout.write(flags.json ? `${JSON.stringify(inspection)}\n` : shown(inspection));
+}
+
+/** A line for each thing that is known. */
+function shown(inspection: Inspection): string {
+  const { folder, architecture, config, context, template, format, categories, needs, adapter, findings } = inspection;
+  const known = (name: string, value: string | null | undefined) => (value == null ? [] : [[name, value] as const]);
+  const lines = [
+    ...known('folder', folder),
+    ...known('architecture', config && `${architecture}, ${sizesOf(config)}`),
+    ...known('attention', config && attentionOf(config)),
+    ...known('parameters', config && parametersOf(inspection)),
+    ...known('adapter', adapter && adapterLine(adapter)),
+    ...known('context', context === null ? null : `${context} tokens`),
+    ...known('vocabulary', config && `${config.vocabularySize} tokens`),
+    ...known('tokenizer', inspection.tokenizer && `${inspection.tokenizer}, ${inspection.vocabulary} tokens`),
+    ...known('template', format && (template ?? "none: the frame is the format's")),
+    ...known('format', format),
+    ...known('categories', categories?.map(({ code, name }) => `${code} ${name}`).join(', ')),
+    ...Object.entries(needs ?? {}).map(([dtype, { total, weights, cache, activations }]) => {
+      const parts = `weights ${formatBytes(weights)}, cache ${formatBytes(cache)}, activations ${formatBytes(activations)}`;
+      return [
+        `memory, ${dtype}`,
+        `${formatBytes(total)} (${parts})${dtype === inspection.dtype ? ', as it would be held' : ''}`,
+      ] as const;
+    }),
+    ...known('device', inspection.device && `${inspection.device.kind}: ${inspection.device.reason}`),
+    ...known('fits', fitting(inspection)),
+    ...findings.map(({ code, message }) => ['would fail', `${code}: ${message}`] as const),
   ];
-  process.stdout.write(rows.map(([name, value]) => `${name!.padEnd(13)} ${value}\n`).join(''));
+  return lines.map(([name, value]) => `${name.padEnd(13)} ${value}\n`).join('');
 }
 
-function fitting(
-  { fits, device }: { fits: boolean; device: { memoryBudget: number | null } },
-  backend: Backend,
-): string {
+const sizesOf = ({ numHiddenLayers, hiddenSize, intermediateSize }: LlamaConfig): string =>
+  `${numHiddenLayers} layers, hidden ${hiddenSize}, MLP ${intermediateSize}`;
+
+/** Heads, and the windows of a model where it has some. */
+function attentionOf({ numAttentionHeads, headDim, numKeyValueHeads, slidingWindows }: LlamaConfig): string {
+  const sliding = slidingWindows?.filter((tokens) => tokens !== null) ?? [];
+  const windows = sliding.length > 0 ? `, ${sliding.length} layers see ${sliding[0]} tokens back` : '';
+  return `${numAttentionHeads} heads of ${headDim}, ${numKeyValueHeads} key-value heads${windows}`;
+}
+
+function parametersOf({ parameters, stored, quantised, bytes }: Inspection): string {
+  const dtypes = [...(quantised === null ? [] : [quantised]), ...(stored ?? [])].join('; ');
+  const files = bytes === null ? '' : ` stored as ${dtypes} (${formatBytes(bytes)})`;
+  return `${parameters!.toLocaleString('en')}${files}`;
+}
+
+function fitting({ fits, device, needs, dtype }: Inspection): string | null {
+  if (fits === null || !device || !needs || !dtype) return null;
   if (device.memoryBudget === null) return 'not known: WebGPU does not tell the memory of a GPU';
-  if (fits) return 'yes';
-  return `no: there is ${formatBytes(device.memoryBudget)}${backend.memoryBound ? `, ${backend.memoryBound}` : ''}`;
+  return fits ? 'yes' : `no: there is ${formatBytes(device.memoryBudget)}`;
 }
 
-/** What there is to tell of an adapter. @param apart bytes that it would take kept apart, beside a model of the dtype */
-function describeAdapter({ folder, base, updates, source, storedDTypes }: AdapterFolder, apart: number) {
-  const modules = [...updates.keys()].map((name) => name.split('.'));
-  const unique = <T>(values: readonly T[]): T[] => [...new Set(values)];
-  return {
-    folder,
-    base: base ?? null,
-    ranks: unique([...updates.values()].map(({ rank }) => rank)).sort((a, b) => a - b),
-    targets: unique(modules.map((parts) => parts.at(-2)!)),
-    layers: unique(modules.map((parts) => parts[2]!)).length,
-    parameters: [...source.tensors.values()].reduce((sum, { shape }) => sum + shape[0]! * shape[1]!, 0),
-    stored: storedDTypes,
-    bytes: source.totalBytes,
-    apart,
-  };
-}
-
-function adapterLine(adapter: ReturnType<typeof describeAdapter>): string {
-  const { folder, base, ranks, targets, layers, parameters, stored, apart } = adapter;
+function adapterLine({ folder, base, ranks, targets, layers, parameters, stored, apart }: AdapterInspection): string {
   return (
     `${folder}, merged: rank ${ranks.join(', ')} on ${targets.join(', ')} of ${layers} layers, ` +
-    `${parameters.toLocaleString('en')} parameters stored as ${stored.join(', ')}${base ? `, trained on ${base}` : ''}; ` +
-    `kept apart it would take ${formatBytes(apart)} more`
+    `${parameters.toLocaleString('en')} parameters stored as ${stored.join(', ')}${base ? `, trained on ${base}` : ''}` +
+    `${apart === null ? '' : `; kept apart it would take ${formatBytes(apart)} more`}`
   );
-}
-
-/** The windows of a model, where it has some. */
-function windows({ slidingWindows }: LlamaConfig): string {
-  const sliding = slidingWindows?.filter((tokens) => tokens !== null) ?? [];
-  return sliding.length > 0 ? `, ${sliding.length} layers see ${sliding[0]} tokens back` : '';
 }

@@ -29,8 +29,11 @@ export async function folderFormat(opened: Folder, named?: string): Promise<Prom
   return template ? withChatTemplate(format, template) : format;
 }
 
-/** The chat template of a folder: a file of its own goes before the tokenizer's configuration, as in transformers. */
-async function chatTemplateOf({ folder, files }: Folder): Promise<ChatTemplate | undefined> {
+/**
+ * The chat template of a folder: a file of its own goes before the tokenizer's configuration, as in transformers.
+ * @throws FormatError `template-invalid`
+ */
+export async function chatTemplateOf({ folder, files }: Folder): Promise<ChatTemplate | undefined> {
   const has = (name: string) => files.some((file) => file.name === name);
   const config = has('tokenizer_config.json')
     ? await readShape(folder, 'tokenizer_config.json', tokenizerConfig)

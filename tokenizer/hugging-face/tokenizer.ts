@@ -29,6 +29,7 @@ interface Parts extends Roles {
  * decoding gives the composed text back.
  */
 export class HuggingFaceTokenizer implements Tokenizer {
+  readonly kind = 'tokenizer.json';
   readonly vocabularySize: number;
   readonly bosId: number | undefined;
   readonly eosId: number | undefined;
