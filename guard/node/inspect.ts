@@ -52,7 +52,7 @@ export interface Inspection {
   readonly tokenizer: Tokenizer['kind'] | null;
   /** Pieces of the tokenizer. */
   readonly vocabulary: number | null;
-  /** The file that the chat template stands in; `null` too where there is none. */
+  /** The file that the chat template stands in; `null` too where none is used. */
   readonly template: string | null;
   /** The preset: how the model is asked and answers. */
   readonly format: string | null;
@@ -146,8 +146,9 @@ async function guardOf(model: ExaminedFolder, options: InspectOptions, problems:
   const { folder, config } = model;
   using tokenizer = await problems.attemptAsync(() => loadTokenizer(folder));
   if (tokenizer && config) problems.attempt(() => assertFits(tokenizer, config.vocabularySize));
-  const template = await problems.attemptAsync(() => chatTemplateOf(model));
-  const format = await problems.attemptAsync(() => folderFormat(model, options.promptFormat));
+  const { promptFormat: named } = options;
+  const template = named === undefined ? await problems.attemptAsync(() => chatTemplateOf(model)) : undefined;
+  const format = await problems.attemptAsync(() => folderFormat(model, named));
   const policy =
     format && (await problems.attemptAsync(async () => (options.policy ?? same)(await folderPolicy(model, format))));
   if (format && policy) problems.attempt(() => assertAskable(format, policy));
