@@ -171,18 +171,25 @@ async function* rowsOfPieces(
 ): AsyncGenerator<StoredRows, void, void> {
   const rows = pieceRows(tensor, group);
   const height = group[0]!.shape[0]!;
-  const stayAsTheyAre = group.length === 1 && isSame(group[0]!.dtype as FloatDType, tensor.dtype);
+  const stayAsTheyAre = group.every(({ dtype }) => isSame(dtype as FloatDType, tensor.dtype));
   const begin = (first: number) => {
     signal?.throwIfAborted();
     const count = Math.min(rows, height - first);
     const firstRow = base + first * group.length;
-    const [inPlace] = (stayAsTheyAre && place?.(tensor, firstRow, count)) || [];
+    const [inPlace] = (stayAsTheyAre && place?.(tensor, firstRow, count * group.length)) || [];
     const buffers = inPlace ? [] : group.map(() => encoder.take());
-    const bytes = group.map((info, i) => inPlace ?? buffers[i]!.subarray(0, count * rowBytesOf(tensor, info)));
-    const reads = group.map((info, i) => pieces.read(info.name, first * rowBytesOf(tensor, info), bytes[i]!));
-    const parts = group.map(({ name, dtype }, i) => ({ name, count, dtype: dtype as FloatDType, bytes: bytes[i]! }));
+    const parts = buffers.map((buffer, i) => {
+      const { name, dtype } = group[i]!;
+      const bytes = buffer.subarray(0, count * rowBytesOf(tensor, group[i]!));
+      return { name, count, dtype: dtype as FloatDType, bytes };
+    });
+    const reads = group.map((info, i) => {
+      const rowBytes = rowBytesOf(tensor, info);
+      const targets = inPlace ? rowsInTurn(inPlace, rowBytes, i, group.length) : [parts[i]!.bytes];
+      return pieces.read(info.name, first * rowBytes, targets);
+    });
     const sourceBytes = group.reduce((sum, info) => sum + bytesUpTo(info, first + count) - bytesUpTo(info, first), 0);
-    const stored = { firstRow, sourceBytes, parts: inPlace ? [] : parts };
+    const stored = { firstRow, sourceBytes, parts };
     const done = Promise.all(reads);
     // Awaited when its turn comes; until then a failure must not count as unhandled.
     done.catch(() => {});
@@ -206,6 +213,15 @@ async function* rowsOfPieces(
     await Promise.allSettled(pending.flatMap(({ reads }) => reads));
     for (const { buffers } of pending) encoder.give(buffers);
   }
+}
+
+/** Of the rows of several tensors that take turns, those of one; together where they are neighbours. */
+function rowsInTurn(rows: Uint8Array, rowBytes: number, turn: number, of: number): Uint8Array[] {
+  if (of === 1) return [rows];
+  return Array.from({ length: rows.length / rowBytes / of }, (_, row) => {
+    const begin = (row * of + turn) * rowBytes;
+    return rows.subarray(begin, begin + rowBytes);
+  });
 }
 
 /** Rows of tensors that only come in their order, a piece of each at a time. */

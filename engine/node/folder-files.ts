@@ -73,6 +73,7 @@ async function openFile(path: string): Promise<ByteFile> {
       name: path,
       size,
       read: async (target, position) => (await opened.read(target, 0, target.length, position)).bytesRead,
+      readMany: async (targets, position) => (await opened.readv(targets, position)).bytesRead,
       close: () => opened.close(),
     };
   } catch (cause) {

@@ -164,7 +164,7 @@ export class QuantisedSource implements TensorSource {
     const whole = buffer.subarray(0, end - begin);
     if (this.#stored.pieces?.has(name)) {
       signal?.throwIfAborted();
-      await this.#stored.pieces.read(name, 0, whole);
+      await this.#stored.pieces.read(name, 0, [whole]);
       return whole;
     }
     let at = 0;

@@ -3,7 +3,7 @@ import { Address } from '../../kernels/wasm/address.ts';
 import { pageBytes } from '../../kernels/wasm/encoding.ts';
 import { type FunctionBuilder, ModuleBuilder, type Variable } from '../../kernels/wasm/function.ts';
 import { f16ToF32x4 } from '../../kernels/wasm/mathematics.ts';
-import { F32x4, I32, I32x4 } from '../../kernels/wasm/values.ts';
+import { F32x4, I16x8, I32, I32x4 } from '../../kernels/wasm/values.ts';
 import type { FloatDType } from './convert.ts';
 
 /** `(from, to, count, flag)`: converts numbers, eight at a time. */
@@ -95,19 +95,27 @@ type Body = (f: FunctionBuilder, given: Given) => void;
 
 const bodies: Readonly<Record<string, Body>> = {
   // A bfloat16 is the upper half of an f32.
-  'BF16 to f16': narrowing(16, (from, half) => I32x4.load16x4(from, 8 * half).shl(16)),
+  'BF16 to f16': narrowing(16, (from, half) => I32x4.load16x4(from, 8 * half).shl(16), rebiased),
   'F32 to f16': narrowing(32, (from, half) => I32x4.load(from, 16 * half)),
   'BF16 to f32': widening((_, numbers) => numbers.shl(16).asF32x4()),
   'F16 to f32': widening(f16ToF32x4),
 };
 
+/** What a step comes to where its numbers are of a kind that takes no rounding, and whether they all are. */
+type Shortcut = (f: FunctionBuilder, from: Address) => { readonly applies: I32; readonly result: I16x8 };
+
 /** @param load the bits of f32 numbers of either half of a step */
-function narrowing(stepBytes: number, load: (from: Address, half: 0 | 1) => I32x4): Body {
+function narrowing(stepBytes: number, load: (from: Address, half: 0 | 1) => I32x4, shortcut?: Shortcut): Body {
   return (f, { from, to, count, flag }) => {
     const overflown = f.let(I32x4.const(0));
     f.for(0, count, step, () => {
-      const [low, high] = ([0, 1] as const).map((half) => roundToF16(f, load(from, half), overflown));
-      f.store(to, low!.narrowUnsigned(high!));
+      const round = () => {
+        const [low, high] = ([0, 1] as const).map((half) => roundToF16(f, load(from, half), overflown));
+        f.store(to, low!.narrowUnsigned(high!));
+      };
+      const short = shortcut?.(f, from);
+      if (short) f.if(short.applies, () => f.store(to, short.result), round);
+      else round();
       f.advance(from, stepBytes);
       f.advance(to, 2 * step);
     });
@@ -126,6 +134,25 @@ function widening(widen: (f: FunctionBuilder, numbers: I32x4) => F32x4): Body {
       f.advance(from, 2 * step);
       f.advance(to, 4 * step);
     });
+  };
+}
+
+/**
+ * Of bfloat16, zeros and what f16 has as normal numbers: exponents from 113 to 142, that is. Their seven bits of fraction
+ * fit in f16's ten, so that the exponent is counted from elsewhere and no more.
+ */
+function rebiased(f: FunctionBuilder, from: Address): ReturnType<Shortcut> {
+  const bits = f.let(I16x8.load(from));
+  const magnitude = f.let(bits.and(I16x8.const(0x7fff)));
+  const normal = f.let(magnitude.sub(I16x8.const(113 << 7)).le(I16x8.const((30 << 7) - 1)));
+  const isZero = magnitude.eq(I16x8.const(0));
+  return {
+    applies: normal.or(isZero).allTrue(),
+    result: magnitude
+      .sub(I16x8.const(112 << 7))
+      .shl(3)
+      .and(normal)
+      .or(bits.and(I16x8.const(0x8000))),
   };
 }
 

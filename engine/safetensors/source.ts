@@ -36,8 +36,8 @@ export interface TensorSource extends AsyncDisposable {
 export interface PieceSource {
   /** Whether this tensor is one; others are read from end to end. */
   has(name: string): boolean;
-  /** Fills `target` with the tensor's bytes from `position` on. */
-  read(name: string, position: number, target: Uint8Array): Promise<void>;
+  /** Fills targets, one after the other, with the tensor's bytes from `position` on. */
+  read(name: string, position: number, targets: readonly Uint8Array[]): Promise<void>;
 }
 
 export interface BlockOptions {
@@ -65,6 +65,8 @@ export interface ByteFile {
    * only where the file has ended.
    */
   read(target: Uint8Array, position: number): Promise<number>;
+  /** The same for several targets, in one go. */
+  readMany?(targets: readonly Uint8Array[], position: number): Promise<number>;
   close(): Promise<void>;
 }
 
@@ -96,10 +98,10 @@ export class SafetensorsSource implements TensorSource {
     this.totalBytes = [...tensors.values()].reduce((sum, { begin, end }) => sum + end - begin, 0);
     this.pieces = {
       has: (name) => tensors.has(name),
-      read: async (name, position, target) => {
+      read: async (name, position, targets) => {
         const [info, file] = this.#find(name);
         if (this.#closed) throw closed(file, name);
-        await readFully(file, target, info.begin + position, `tensor ${quote(name)}`);
+        await readFully(file, targets, info.begin + position, `tensor ${quote(name)}`);
       },
     };
   }
@@ -156,7 +158,7 @@ export class SafetensorsSource implements TensorSource {
       signal?.throwIfAborted();
       buffers[turn] ??= this.#takeBuffer(bufferBytes);
       const chunk = buffers[turn]!.subarray(0, Math.min(bufferBytes, info.end - position));
-      const filled = readFully(file, chunk, position, `tensor ${quote(name)}`);
+      const filled = readFully(file, [chunk], position, `tensor ${quote(name)}`).then(() => chunk);
       // Awaited a chunk later; until then a failure must not count as unhandled.
       filled.catch(() => {});
       position += chunk.length;
@@ -201,20 +203,26 @@ const closed = (file: ByteFile, tensor: string) =>
   new SessionError('disposed', `${file.name} was closed while ${quote(tensor)} was read.`);
 
 async function readHeader(file: ByteFile): Promise<ReadonlyMap<string, TensorInfo>> {
-  const start = await readFully(file, new Uint8Array(Math.min(lengthBytes, file.size)), 0, 'the header');
-  const dataStart = readDataStart(start, file.size, file.name);
-  const header = await readFully(file, new Uint8Array(dataStart), 0, 'the header');
+  const start = new Uint8Array(Math.min(lengthBytes, file.size));
+  await readFully(file, [start], 0, 'the header');
+  const header = new Uint8Array(readDataStart(start, file.size, file.name));
+  await readFully(file, [header], 0, 'the header');
   return parseHeader(header, file.size, file.name).tensors;
 }
 
-/** Fills `target` from `position`, in as many reads as the file takes. */
-async function readFully(file: ByteFile, target: Uint8Array, position: number, what: string): Promise<Uint8Array> {
-  let done = 0;
-  while (done < target.length) {
-    const at = position + done;
+/** Fills targets, one after the other, from `position` on, in as many reads as the file takes. */
+async function readFully(
+  file: ByteFile,
+  targets: readonly Uint8Array[],
+  position: number,
+  what: string,
+): Promise<void> {
+  let rest = targets.filter(({ length }) => length > 0);
+  for (let at = position; rest.length > 0; ) {
     let count: number;
     try {
-      count = await file.read(target.subarray(done), at);
+      const inOneGo = rest.length > 1 && file.readMany;
+      count = inOneGo ? await file.readMany!(rest, at) : await file.read(rest[0]!, at);
     } catch (cause) {
       throw new ModelError('safetensors-invalid', `${file.name}: reading ${what} at byte ${at} failed.`, { cause });
     }
@@ -224,9 +232,20 @@ async function readFully(file: ByteFile, target: Uint8Array, position: number, w
         `${file.name}: it ended at byte ${at} while ${what} was read, but had ${file.size} bytes when it was opened.`,
       );
     }
-    done += count;
+    at += count;
+    rest = behind(rest, count);
   }
-  return target;
+}
+
+/** What is left of targets once their first bytes are filled. */
+function behind(targets: readonly Uint8Array[], bytes: number): Uint8Array[] {
+  let left = bytes;
+  const first = targets.findIndex(({ length }) => {
+    if (left < length) return true;
+    left -= length;
+    return false;
+  });
+  return first === -1 ? [] : [targets[first]!.subarray(left), ...targets.slice(first + 1)];
 }
 
 async function closeAll(files: readonly ByteFile[]): Promise<void> {

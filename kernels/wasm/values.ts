@@ -396,6 +396,12 @@ export class I32x4 extends V128 {
 
 /** Eight 16-bit integers. */
 export class I16x8 extends V128 {
+  /** @param value from 0 to 65,535 */
+  static const(value: number) {
+    const pair = (value << 16) | value;
+    return new I16x8([...simd(12), ...i32Bytes(pair, pair, pair, pair)]);
+  }
+
   static load(address: Address, offset = 0) {
     return new I16x8(after([address], ...simd(0), ...place(offset)));
   }
@@ -408,6 +414,28 @@ export class I16x8 extends V128 {
   /** The same two numbers four times. */
   static loadSplatPair(address: Address, offset = 0) {
     return new I16x8(after([address], ...simd(9), ...place(offset)));
+  }
+
+  sub(other: I16x8) {
+    return new I16x8(after([this, other], ...simd(145)));
+  }
+
+  shl(bits: number) {
+    return new I16x8(after([this, I32.const(bits)], ...simd(139)));
+  }
+
+  eq(other: I16x8) {
+    return new I16x8(after([this, other], ...simd(45)));
+  }
+
+  /** Whether unsigned numbers are at most as large. */
+  le(other: I16x8) {
+    return new I16x8(after([this, other], ...simd(52)));
+  }
+
+  /** 1 where no lane is 0, else 0. */
+  allTrue() {
+    return new I32(after([this], ...simd(131)));
   }
 
   /** The four numbers of the lower half, each with its sign. */
