@@ -7,10 +7,12 @@ import { lookUp } from '../bench/make-model/catalogue.ts';
 import type { HuggingFaceConfig } from '../bench/make-model/config.ts';
 import { type QuantisedFormatName, quantisedFormats, writeModelFolder } from '../bench/make-model/index.ts';
 import { projectionsOf } from '../bench/make-model/tensors.ts';
-import { Llama, type LlamaConfig, memoryNeeds, type WeightDType } from '../engine/index.ts';
+import { Llama, type LlamaConfig, memoryNeeds, mergedSource, type WeightDType } from '../engine/index.ts';
+import { openAdapter } from '../engine/node/adapter-folder.ts';
 import { openModelFolder } from '../engine/node/model-folder.ts';
 import { modelHash } from '../guard/identity.ts';
 import { resolveDType } from '../guard/node/load.ts';
+import { writeAdapter } from './support/adapter-files.ts';
 import { openTestDevice, testDevices } from './support/devices.ts';
 import { float64Forward } from './support/float64-forward.ts';
 import { decoders } from './support/quantised-peer.ts';
@@ -95,6 +97,32 @@ describe.each(testDevices.filter((device) => device !== 'webgpu without features
     expect((await compute(name, 'f32')).error).toBeLessThan(1e-4);
     expect((await compute(name, 'f16')).error).toBeLessThan(5e-3);
   });
+});
+
+it('an adapter merged into a quantised build is the same as one kept apart', async () => {
+  await using model = await openModelFolder(join(root, 'awq'));
+  await writeAdapter(join(root, 'adapter'), model.config, { targets: ['q_proj', 'up_proj'], rank: 3 });
+  await using adapter = await openAdapter(join(root, 'adapter'), model.config);
+  const merged = mergedSource(model.source, adapter);
+  expect(merged.blocks?.dtypeOf('model.layers.0.mlp.up_proj.weight')).toBeUndefined();
+  expect(merged.blocks?.dtypeOf('model.layers.0.mlp.down_proj.weight')).toBe('q4');
+  const logits = await Promise.all(
+    [true, false].map(async (isMerged) => {
+      await using llama = await Llama.load(
+        await openTestDevice('cpu'),
+        model.config,
+        isMerged ? merged : model.source,
+        { dtype: 'f32', ...(isMerged ? {} : { adapters: { own: adapter } }) },
+      );
+      using context = llama.createContext(isMerged ? undefined : 'own');
+      const [[row]] = (await llama.logits([{ context, ids, wanted: [ids.length - 1] }])) as [[Float32Array]];
+      return row;
+    }),
+  );
+  const largest = Math.max(...logits[0]!.map(Math.abs));
+  expect(largestDifference(logits[0]!, Float64Array.from(logits[1]!)) / largest).toBeLessThan(1e-5);
+  const plain = expected.get('awq')!;
+  expect(largestDifference(logits[0]!, plain) / largest).toBeGreaterThan(0.01);
 });
 
 describe('a folder of a quantised build', () => {

@@ -498,6 +498,45 @@ describe('a source', () => {
     expect((await collect(source.read('empty'))).sizes).toEqual([]);
   });
 
+  test('fills any targets from anywhere in a tensor, whatever the file gives at once', async () => {
+    /** That takes several targets, of which it may fill a part. */
+    class ManyFile extends MemoryFile {
+      calls = 0;
+      async readMany(targets: readonly Uint8Array[], position: number): Promise<number> {
+        this.calls++;
+        let done = 0;
+        for (const target of targets) {
+          const part = this.bytes.subarray(
+            position + done,
+            position + done + Math.min(target.length, this.most - done),
+          );
+          target.set(part);
+          done += part.length;
+          if (part.length < target.length) break;
+        }
+        return done;
+      }
+    }
+    for (const most of [1, 7, 100, Number.POSITIVE_INFINITY]) {
+      for (const opened of [new MemoryFile(file, most), new ManyFile(file, most)]) {
+        await using source = await SafetensorsSource.open([opened]);
+        const memory = new Uint8Array(1000);
+        const targets = [0, 300, 300, 310].map((begin, i) => memory.subarray(begin, begin + [200, 0, 10, 90][i]!));
+        await source.pieces.read('large', 40, targets);
+        expect(memory.subarray(0, 200)).toEqual(large.subarray(40, 240));
+        expect(memory.subarray(300, 400)).toEqual(large.subarray(240, 340));
+        expect(memory.subarray(200, 300).every((byte) => byte === 0)).toBe(true);
+        if (opened instanceof ManyFile) expect(opened.calls).toBeGreaterThan(0);
+        await expect(source.pieces.read('none', 0, targets)).rejects.toMatchObject({ code: 'tensor-missing' });
+      }
+    }
+    const short = new ManyFile(file);
+    await using source = await SafetensorsSource.open([short]);
+    short.bytes = file.subarray(0, -100);
+    const whole = [new Uint8Array(3900), new Uint8Array(100)];
+    await expect(source.pieces.read('large', 0, whole)).rejects.toMatchObject({ code: 'safetensors-invalid' });
+  });
+
   test('reads one chunk ahead, and no further', async () => {
     const memory = new MemoryFile(file);
     await using source = await SafetensorsSource.open([memory]);
