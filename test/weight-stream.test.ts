@@ -3,7 +3,7 @@ import { expectedTensors } from '../engine/config.ts';
 import { CpuBackend, ModelError } from '../engine/index.ts';
 import { decodeToF32, type FloatDType } from '../engine/safetensors/convert.ts';
 import { SafetensorsSource } from '../engine/safetensors/source.ts';
-import { type Arrangement, type PlannedTensor, streamTensors } from '../engine/weight-stream.ts';
+import { type Arrangement, type Place, type PlannedTensor, streamTensors } from '../engine/weight-stream.ts';
 import { loadWeights, weightBytes } from '../engine/weights.ts';
 import { product, type StoredArray, storedBytes, type WeightDType, weightDTypes } from '../kernels/contract.ts';
 import { embedding } from '../kernels/embedding/index.ts';
@@ -75,25 +75,36 @@ const cases: Readonly<Record<string, { arrangement: Arrangement; parts: Record<s
   },
 };
 
+/** Of bfloat16 what f16 holds is converted in its place: both at once, which together are larger than any piece of one. */
+const inTheirPlace: (typeof cases)[string] = {
+  arrangement: 'interleave',
+  parts: { gate: matrix(2_500, 512, 'BF16', 8), up: matrix(2_500, 512, 'BF16', 9) },
+};
+
 const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array | Uint32Array | Uint16Array | Float64Array) =>
   Buffer.from(buffer, byteOffset, byteLength);
 
 const devices = testDevices.filter((device) => device !== 'webgpu without features');
 
 describe.each(devices)('on %s', (device) => {
-  for (const [name, { arrangement, parts }] of Object.entries(cases)) {
+  const all = Object.entries({ ...cases, 'two matrices that are converted together': inTheirPlace });
+  for (const [name, { arrangement, parts }] of all) {
     const expected = arranged(Object.values(parts), arrangement);
-    it.each(weightDTypes)(`${name}, are loaded as %s`, async (dtype) => {
+    const dtypes = parts === inTheirPlace.parts ? (['f16'] as const) : weightDTypes;
+    it.each(dtypes)(`${name}, are loaded as %s`, async (dtype) => {
       const rows = Object.values(parts).reduce((sum, { shape }) => sum + shape[0], 0);
       const shape = [rows, Object.values(parts)[0]!.shape[1]] as const;
       await using source = await open(parts);
       await using backend = await openTestDevice(device);
-      const tensor = backend.allocate('loaded', dtype, shape);
       const plan = [{ label: 'loaded', dtype, shape, arrangement, sources: Object.keys(parts) }];
-      for await (const { firstRow, sections } of streamTensors(plan, source)) {
-        backend.writeRows(tensor, firstRow, sections);
+      for (const isPlaced of [false, true]) {
+        const tensor = backend.allocate('loaded', dtype, shape);
+        const place: Place = (_, firstRow, rows) => backend.rowsInPlace?.(tensor, firstRow, rows);
+        for await (const { firstRow, sections } of streamTensors(plan, source, isPlaced ? { place } : {})) {
+          if (sections.length > 0) backend.writeRows(tensor, firstRow, sections);
+        }
+        expect(bytesOf(await backend.read(tensor)).equals(bytesOf(stored(expected, dtype, shape)))).toBe(true);
       }
-      expect(bytesOf(await backend.read(tensor)).equals(bytesOf(stored(expected, dtype, shape)))).toBe(true);
     });
   }
 });
