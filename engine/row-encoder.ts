@@ -17,10 +17,6 @@ export type StoredPart = { readonly name: string; readonly count: number } & (
 export const isSame = (stored: FloatDType, dtype: WeightDType): boolean =>
   (stored === 'F16' && dtype === 'f16') || (stored === 'F32' && dtype === 'f32');
 
-/** Whether they take the same memory. */
-export const isAsLarge = (stored: FloatDType, dtype: WeightDType): boolean =>
-  isSame(stored, dtype) || (stored === 'BF16' && dtype === 'f16');
-
 /** Buffers that are lent at a time at the most; see weight-stream.ts. */
 const mostBuffers = 10;
 

@@ -4,12 +4,11 @@
  *
  * Host memory: while a piece is converted, the next ones are being read, and so is the beginning of the next tensor; ten
  * pieces of 4 MiB at the most, and what they are converted into takes half as much again: 64 MiB, whatever the model's
- * size. Rows that are stored as the device holds them, or in as many bytes, go straight to where they stay, where a
- * device lets them. Only rows of
+ * size. Rows that are stored as the device holds them go straight to where they stay, where a device lets them. Only rows of
  * more than 2 MiB, of which no model is known, take more, and what quantised checkpoints do (quantised/source.ts).
  */
 import { isQuantised, product, type Section, sectionsOf, type WeightDType } from '../kernels/contract.ts';
-import { isAsLarge, isSame, RowEncoder, type StoredPart } from './row-encoder.ts';
+import { isSame, RowEncoder, type StoredPart } from './row-encoder.ts';
 import type { FloatDType } from './safetensors/convert.ts';
 import { bitsPerElement, type TensorInfo } from './safetensors/header.ts';
 import { defaultChunkBytes, type PieceSource, type TensorSource } from './safetensors/source.ts';
@@ -79,23 +78,15 @@ function groupsOf({ arrangement, sources }: PlannedTensor, { tensors }: TensorSo
 /** Rows of a piece: an even number, so that they begin on four bytes in every dtype. */
 function pieceRows(tensor: PlannedTensor, group: readonly TensorInfo[]): number {
   const widest = Math.max(...group.map((info) => rowBytesOf(tensor, info)));
-  return evenRows(defaultChunkBytes / widest);
+  return Math.max(2, Math.floor(defaultChunkBytes / widest / 2) * 2);
 }
-
-const evenRows = (most: number): number => Math.max(2, Math.floor(most / 2) * 2);
 
 /** Bytes, and numbers, of the largest piece of any tensor. */
 function largestPiece(plan: readonly PlannedTensor[], source: TensorSource): readonly [bytes: number, count: number] {
   const rows = plan.flatMap((tensor) =>
     groupsOf(tensor, source).flatMap((group) => {
       const most = pieceRows(tensor, group);
-      // Those that take turns may be converted together.
-      return group.map((info) => ({
-        rows: Math.min(most, info.shape[0]! * group.length),
-        width: widthOf(tensor),
-        info,
-        tensor,
-      }));
+      return group.map((info) => ({ rows: Math.min(most, info.shape[0]!), width: widthOf(tensor), info, tensor }));
     }),
   );
   return [
@@ -178,18 +169,14 @@ async function* rowsOfPieces(
   pieces: PieceSource,
   { encoder, options: { signal, place } }: Origin,
 ): AsyncGenerator<StoredRows, void, void> {
+  const rows = pieceRows(tensor, group);
   const height = group[0]!.shape[0]!;
-  const dtype = group[0]!.dtype as FloatDType;
-  // Rows that take as many bytes on the device are read to their place even if they are converted there: so it is the
-  // threads that read which take the faults of fresh pages.
-  const fits = group.every((info) => info.dtype === dtype) && isAsLarge(dtype, tensor.dtype);
-  const stays = fits && isSame(dtype, tensor.dtype);
-  const rows = fits && !stays ? evenRows(pieceRows(tensor, group) / group.length) : pieceRows(tensor, group);
+  const stayAsTheyAre = group.every(({ dtype }) => isSame(dtype as FloatDType, tensor.dtype));
   const begin = (first: number) => {
     signal?.throwIfAborted();
     const count = Math.min(rows, height - first);
     const firstRow = base + first * group.length;
-    const [inPlace] = (fits && place?.(tensor, firstRow, count * group.length)) || [];
+    const [inPlace] = (stayAsTheyAre && place?.(tensor, firstRow, count * group.length)) || [];
     const buffers = inPlace ? [] : group.map(() => encoder.take());
     const parts = buffers.map((buffer, i) => {
       const { name, dtype } = group[i]!;
@@ -202,9 +189,7 @@ async function* rowsOfPieces(
       return pieces.read(info.name, first * rowBytes, targets);
     });
     const sourceBytes = group.reduce((sum, info) => sum + bytesUpTo(info, first + count) - bytesUpTo(info, first), 0);
-    const name = group.map(({ name }) => name).join("' or '");
-    const placed = inPlace && !stays ? [{ name, count: count * group.length, dtype, bytes: inPlace }] : [];
-    const stored = { firstRow, sourceBytes, parts: [...parts, ...placed] };
+    const stored = { firstRow, sourceBytes, parts };
     const done = Promise.all(reads);
     // Awaited when its turn comes; until then a failure must not count as unhandled.
     done.catch(() => {});
