@@ -60,7 +60,9 @@ function stored(values: Float32Array, dtype: WeightDType, shape: Matrix['shape']
   return words;
 }
 
-const cases: Readonly<Record<string, { arrangement: Arrangement; parts: Record<string, Matrix> }>> = {
+const cases: Readonly<
+  Record<string, { arrangement: Arrangement; parts: Record<string, Matrix>; dtypes?: WeightDType[] }>
+> = {
   'three matrices, stacked': {
     arrangement: 'stack',
     parts: { a: matrix(6, 64, 'F16', 1), b: matrix(2, 64, 'F32', 2), c: matrix(3, 64, 'BF16', 3) },
@@ -71,7 +73,8 @@ const cases: Readonly<Record<string, { arrangement: Arrangement; parts: Record<s
   },
   'several chunks of each, interleaved from one dtype': {
     arrangement: 'interleave',
-    parts: { gate: matrix(2_500, 1024, 'F16', 8), up: matrix(2_500, 1024, 'F16', 9) },
+    parts: { gate: matrix(2_100, 1024, 'F16', 8), up: matrix(2_100, 1024, 'F16', 9) },
+    dtypes: ['f16'],
   },
   'several chunks of each, interleaved from different dtypes': {
     arrangement: 'interleave',
@@ -85,15 +88,15 @@ const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array | Uint32Array 
 const devices = testDevices.filter((device) => device !== 'webgpu without features');
 
 describe.each(devices)('on %s', (device) => {
-  for (const [name, { arrangement, parts }] of Object.entries(cases)) {
+  for (const [name, { arrangement, parts, dtypes = weightDTypes }] of Object.entries(cases)) {
     const expected = arranged(Object.values(parts), arrangement);
-    it.each(weightDTypes)(`${name}, are loaded as %s`, async (dtype) => {
+    it.each(dtypes)(`${name}, are loaded as %s`, async (dtype) => {
       const rows = Object.values(parts).reduce((sum, { shape }) => sum + shape[0], 0);
       const shape = [rows, Object.values(parts)[0]!.shape[1]] as const;
       await using source = await open(parts);
       await using backend = await openTestDevice(device);
       const plan = [{ label: 'loaded', dtype, shape, arrangement, sources: Object.keys(parts) }];
-      for (const isPlaced of [false, true]) {
+      for (const isPlaced of device === 'cpu' ? [false, true] : [false]) {
         const tensor = backend.allocate('loaded', dtype, shape);
         const place: Place = (_, firstRow, rows) => backend.rowsInPlace?.(tensor, firstRow, rows);
         for await (const { firstRow, sections } of streamTensors(plan, source, isPlaced ? { place } : {})) {
