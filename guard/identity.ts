@@ -4,6 +4,7 @@
  */
 import type { LlamaConfig } from '../engine/index.ts';
 import type { TensorSource } from '../engine/safetensors/source.ts';
+import { sha256 } from '../engine/sha256.ts';
 import type { Calibration } from './calibration/calibration.ts';
 import type { Instruction } from './instruction.ts';
 import type { Role } from './messages.ts';
@@ -95,10 +96,4 @@ export function canonicalJson(value: unknown): string {
 async function firstBytes(source: TensorSource, name: string): Promise<Uint8Array> {
   for await (const chunk of source.read(name, { chunkBytes: sampledBytes })) return chunk.slice();
   return new Uint8Array();
-}
-
-async function sha256(data: string | Uint8Array): Promise<string> {
-  const bytes = typeof data === 'string' ? new TextEncoder().encode(data) : Uint8Array.from(data);
-  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

@@ -18,11 +18,11 @@ export {
   type PromptFormat,
   promptFormats,
 } from './formats/index.ts';
-export { Guard } from './guard.ts';
 export { type MessageSuspicion, neutralise, type Suspicion } from './hostile/index.ts';
 export { type Hashes, hashesOf, instructionHash, policyHash } from './identity.ts';
 export type { Frame, Instruction, PromptPart } from './instruction.ts';
 export type { Message, Role, Turn } from './messages.ts';
+export { Guard } from './node/guard.ts';
 export type {
   CategoryMode,
   CheckAnswer,

@@ -1,5 +1,5 @@
+import type { DeviceChoice, OpenDeviceOptions } from '../engine/device-choice.ts';
 import type { OnProgress, OnTuning, WeightDType } from '../engine/index.ts';
-import type { DeviceChoice, OpenDeviceOptions } from '../engine/node/open-device.ts';
 import type { LlamaGuardError } from '../kernels/errors.ts';
 import type { Calibration } from './calibration/calibration.ts';
 import type { Message, Role } from './messages.ts';

@@ -1,13 +1,14 @@
 import { Command } from 'commander';
 import { formatBytes } from '../../engine/format.ts';
 import { type Backend, type LlamaConfig, memoryNeeds, parameterCount } from '../../engine/index.ts';
-import { openModelFolder } from '../../engine/node/model-folder.ts';
+import { openModelFolder } from '../../engine/node/disk-folder.ts';
 import { openDevice } from '../../engine/node/open-device.ts';
 import { weightDTypes } from '../../kernels/contract.ts';
 import { assertFits } from '../../tokenizer/index.ts';
 import { loadTokenizer } from '../../tokenizer/load.node.ts';
-import { folderFormat } from '../node/folder-format.ts';
-import { embeddedModel, folderPolicy, resolveCacheTokens, resolveDType } from '../node/load.ts';
+import { folderPolicy, resolveCacheTokens, resolveDType } from '../assemble.ts';
+import { folderFormat } from '../folder-format.ts';
+import { embeddedModel } from '../node/load.ts';
 import { addSharedFlags, policyOf, type SharedFlags, showFlags } from './options.ts';
 
 const shownFlags = [

@@ -1,22 +1,15 @@
 import { readFile } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { cacheTokensWithin, Llama, type LlamaConfig, memoryNeeds, type WeightDType } from '../../engine/index.ts';
-import { type ModelFolder, openModelFolder } from '../../engine/node/model-folder.ts';
+import { diskFolder } from '../../engine/node/disk-folder.ts';
 import { openDevice } from '../../engine/node/open-device.ts';
-import { tuneOnce } from '../../engine/node/tuning-file.ts';
-import { weightDTypes } from '../../kernels/contract.ts';
-import { assertFits } from '../../tokenizer/index.ts';
-import { loadTokenizer } from '../../tokenizer/load.node.ts';
-import { assertCalibrates, type Calibration, parseCalibration } from '../calibration/calibration.ts';
-import { CalibrationError, OptionError, PolicyError } from '../errors.ts';
-import type { PromptFormat } from '../formats/index.ts';
-import { Guard } from '../guard.ts';
-import { modelHash } from '../identity.ts';
+import { tuningFiles } from '../../engine/node/tuning-file.ts';
+import { assembleGuard } from '../assemble.ts';
+import { type Calibration, parseCalibration } from '../calibration/calibration.ts';
+import { CalibrationError, PolicyError } from '../errors.ts';
 import type { LoadOptions } from '../options.ts';
 import { builtInPolicies } from '../policies/index.ts';
-import { type Policy, parsePolicy } from '../policy.ts';
-import { folderFormat } from './folder-format.ts';
+import { type Policy, parsePolicyText } from '../policy.ts';
+import { Guard } from './guard.ts';
 
 /** The demonstration model that comes with this package. */
 export const embeddedModel = fileURLToPath(new URL('../models/tiny-guard', import.meta.url));
@@ -30,13 +23,7 @@ export async function readPolicy(file: string): Promise<Policy> {
       { cause },
     );
   });
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    throw new PolicyError('policy-invalid', `${file} is not JSON: ${(cause as Error).message}.`, { cause });
-  }
-  return parsePolicy(json, file);
+  return parsePolicyText(text, file);
 }
 
 /** A policy by the name of a built-in one or by its file. @throws PolicyError */
@@ -59,103 +46,9 @@ export async function readCalibration(file: string): Promise<Calibration> {
   return parseCalibration(json, file);
 }
 
-/** The policy that a model folder brings along, or the one that its format asks about. */
-export async function folderPolicy(
-  { folder, files }: Pick<ModelFolder, 'folder' | 'files'>,
-  format: PromptFormat,
-): Promise<Policy> {
-  const own = files.some(({ name }) => name === 'policy.json');
-  return own ? readPolicy(join(folder, 'policy.json')) : format.policy;
-}
-
-/**
- * What `auto` comes down to: f16 where the checkpoint has sixteen bits, else f32.
- * @throws OptionError `option-invalid`
- */
-export function resolveDType(
-  asked: LoadOptions['dtype'],
-  { storedDTypes }: Pick<ModelFolder, 'storedDTypes'>,
-): WeightDType {
-  if (asked === undefined || asked === 'auto') return storedDTypes.includes('F32') ? 'f32' : 'f16';
-  if (weightDTypes.includes(asked)) return asked;
-  throw new OptionError('option-invalid', `The dtype must be auto, ${weightDTypes.join(', ')}, but is '${asked}'.`);
-}
-
-/** Tokens of the key-value cache in so many bytes. @throws OptionError */
-export function resolveCacheTokens(cacheMemory: number | undefined, config: LlamaConfig): { cacheTokens?: number } {
-  if (cacheMemory === undefined) return {};
-  const cacheTokens = cacheTokensWithin(cacheMemory, config);
-  if (cacheTokens > 0) return { cacheTokens };
-  throw new OptionError('option-invalid', `The cache memory must hold one token or more, but is ${cacheMemory} bytes.`);
-}
-
-/** Hashes the model with what decides how text becomes tokens, and turns a prompt. */
-async function hashOf({ folder, files, config, source }: ModelFolder): Promise<string> {
-  const names = files.map(({ name }) => name).filter((name) => /^(?:tokenizer|chat_template)/.test(name));
-  const contents = await Promise.all(names.map(async (name) => [name, await readFile(join(folder, name))] as const));
-  return modelHash({ config, source, tokenizer: Object.fromEntries(contents) });
-}
-
-/** Puts a guard together from a model folder. */
-export async function loadGuard(folder: string = embeddedModel, options: LoadOptions = {}): Promise<Guard> {
-  options.signal?.throwIfAborted();
-  await using opened = await openModelFolder(folder);
-  const tokenizer = await loadTokenizer(folder);
-  try {
-    assertFits(tokenizer, opened.config.vocabularySize);
-    const format = await folderFormat(opened, options.promptFormat);
-    const { policy: asked = (own) => own } = options;
-    const policy = typeof asked === 'function' ? asked(await folderPolicy(opened, format)) : asked;
-    const dtype = resolveDType(options.dtype, opened);
-    const sizes = resolveCacheTokens(options.cacheMemory, opened.config);
-    const model = { name: basename(resolve(folder)), hash: await hashOf(opened) };
-    const { calibration } = options;
-    if (calibration) assertCalibrates(calibration, { model, dtype });
-    const { tuning = 'use', onTuning, signal } = options;
-    const { backend, decision } = await openDevice(options.device ?? 'auto', {
-      ...options,
-      tuning: tuning === 'ignore' ? 'ignore' : 'use',
-      memoryNeeded: memoryNeeds(opened.config, { ...options, ...sizes, dtype }).total,
-    });
-    const {
-      device: _device,
-      promptFormat: _format,
-      policy: _policy,
-      calibration: _calibration,
-      dtype: _dtype,
-      memoryBudget: _budget,
-      prefer: _prefer,
-      threads: _threads,
-      tuning: _tuning,
-      onTuning: _onTuning,
-      cacheMemory: _cache,
-      ...rest
-    } = options;
-    const llama = await Llama.load(backend, opened.config, opened.source, { ...rest, ...sizes, dtype });
-    try {
-      if (tuning === 'measure') {
-        await tuneOnce(llama, backend, {
-          ...(onTuning ? { onProgress: onTuning } : {}),
-          ...(signal ? { signal } : {}),
-        });
-      }
-      return new Guard({
-        model: model.name,
-        modelHash: model.hash,
-        llama,
-        tokenizer,
-        format,
-        policy,
-        calibration,
-        decision,
-        reload: () => loadGuard(folder, options),
-      });
-    } catch (error) {
-      await llama[Symbol.asyncDispose]();
-      throw error;
-    }
-  } catch (error) {
-    tokenizer[Symbol.dispose]();
-    throw error;
-  }
+/** Puts a guard together from a model folder on a disk. @throws as `assembleGuard` does */
+export function loadGuard(folder: string = embeddedModel, options: LoadOptions = {}): Promise<Guard> {
+  const reload = () => loadGuard(folder, options);
+  const platform = { openDevice, tuning: tuningFiles() };
+  return assembleGuard(diskFolder(folder), options, platform, (parts) => new Guard({ ...parts, reload }));
 }
