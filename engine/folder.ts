@@ -66,9 +66,9 @@ export function reasonOf(cause: unknown): string {
   return cause instanceof SyntaxError ? `it must be JSON, but ${message}` : message;
 }
 
-/** Why a file is not read. */
-export const tooLarge = (bytes: number, maxBytes: number): RangeError =>
-  new RangeError(`it must be at most ${maxBytes} bytes, but has ${bytes}`);
+/** Why a file is not read. @param bytes that it has, where that is known */
+export const tooLarge = (bytes: number | undefined, maxBytes: number): RangeError =>
+  new RangeError(`it must be at most ${maxBytes} bytes, but has ${bytes ?? 'more'}`);
 
 export function notFound(message: string, options?: ErrorOptions): ModelError {
   return new ModelError('model-not-found', message, options);

@@ -6,6 +6,7 @@ import type { LlamaConfig } from '../engine/index.ts';
 import type { TensorSource } from '../engine/safetensors/source.ts';
 import { sha256 } from '../engine/sha256.ts';
 import type { Calibration } from './calibration/calibration.ts';
+import { mapInOrder } from './in-order.ts';
 import type { Instruction } from './instruction.ts';
 import type { Role } from './messages.ts';
 import type { Policy } from './policy.ts';
@@ -30,6 +31,8 @@ export interface Hashes {
 
 /** Bytes that are hashed of each tensor, from its beginning. */
 const sampledBytes = 16 * 1024;
+/** Each may be a request to a server. */
+const samplesAtOnce = 16;
 
 /** The hash of a policy: of its canonical JSON, so that neither spaces nor the order of fields count. */
 export const policyHash = (policy: Policy): Promise<string> => sha256(canonicalJson(policy));
@@ -49,8 +52,12 @@ export const calibrationHash = (calibration: object): Promise<string> => sha256(
  */
 export async function modelHash({ config, source, tokenizer }: ModelParts): Promise<string> {
   const tensors: Record<string, unknown> = {};
-  for (const [name, { dtype, shape }] of source.tensors) {
-    tensors[name] = { dtype, shape, sha256: await sha256(await firstBytes(source, name)) };
+  const samples = mapInOrder(source.tensors.keys(), samplesAtOnce, async (name) => {
+    return [name, await sha256(await firstBytes(source, name))] as const;
+  });
+  for await (const [name, sample] of samples) {
+    const { dtype, shape } = source.tensors.get(name)!;
+    tensors[name] = { dtype, shape, sha256: sample };
   }
   const files = await Promise.all(
     Object.entries(tokenizer).map(async ([name, bytes]) => [name, await sha256(bytes)] as const),
@@ -94,6 +101,6 @@ export function canonicalJson(value: unknown): string {
 }
 
 async function firstBytes(source: TensorSource, name: string): Promise<Uint8Array> {
-  for await (const chunk of source.read(name, { chunkBytes: sampledBytes })) return chunk.slice();
+  for await (const chunk of source.read(name, { chunkBytes: sampledBytes, onlyFirst: true })) return chunk.slice();
   return new Uint8Array();
 }

@@ -1,4 +1,5 @@
 import { ModelError, SessionError } from '../errors.ts';
+import { reasonOf } from '../folder.ts';
 import { quote } from '../json.ts';
 import { bitsPerElement, lengthBytes, parseHeader, readDataStart, type TensorInfo } from './header.ts';
 
@@ -9,6 +10,8 @@ export interface ReadOptions {
   readonly signal?: AbortSignal;
   /** Bytes of every chunk but the last; 4 MiB by default, rounded down to whole elements and at least one. */
   readonly chunkBytes?: number;
+  /** Whether no more than the first chunk is wanted. */
+  readonly onlyFirst?: boolean;
 }
 
 /** Where the engine takes a model's weights from: files on a disk, or what a page fetches. */
@@ -64,7 +67,7 @@ export class SafetensorsSource implements TensorSource {
   /**
    * Reads the headers of `files` and takes them over: disposing the source closes them, and so does a failure here.
    *
-   * @throws ModelError `safetensors-invalid` for a malformed file or a tensor that two of them hold
+   * @throws ModelError `safetensors-invalid` for a malformed file or a tensor that two of them hold, `read-failed`
    */
   static async open(files: readonly ByteFile[]): Promise<SafetensorsSource> {
     try {
@@ -95,11 +98,11 @@ export class SafetensorsSource implements TensorSource {
 
   /**
    * @throws ModelError `tensor-missing` for a name that is not in `tensors`; `safetensors-invalid` where the file has
-   *   become shorter since it was opened or cannot be read
+   *   become shorter since it was opened, `read-failed` where it cannot be read
    * @throws SessionError `disposed`; `invalid-argument` for `chunkBytes` that are no positive number
    */
   async *read(name: string, options: ReadOptions = {}): AsyncGenerator<Uint8Array, void, void> {
-    const { signal, chunkBytes = defaultChunkBytes } = options;
+    const { signal, chunkBytes = defaultChunkBytes, onlyFirst = false } = options;
     const info = this.tensors.get(name);
     const file = this.#fileOf.get(name);
     if (!info || !file) throw new ModelError('tensor-missing', `the model has no tensor ${quote(name)}.`);
@@ -109,17 +112,18 @@ export class SafetensorsSource implements TensorSource {
     const elementBytes = Math.ceil(bitsPerElement[info.dtype] / 8);
     const wholeElements = Math.max(elementBytes, chunkBytes - (chunkBytes % elementBytes));
     const bufferBytes = Math.min(Math.floor(wholeElements), info.end - info.begin);
+    const end = onlyFirst ? info.begin + bufferBytes : info.end;
 
     // Two buffers in turn: one is in the caller's hands, the other is being filled.
     const buffers: Uint8Array[] = [];
     let position = info.begin;
     let turn = 0;
     const readNext = (): Promise<Uint8Array> | undefined => {
-      if (position === info.end) return undefined;
+      if (position === end) return undefined;
       if (this.#closed) throw new SessionError('disposed', `${file.name} was closed while ${quote(name)} was read.`);
       signal?.throwIfAborted();
       buffers[turn] ??= this.#takeBuffer(bufferBytes);
-      const chunk = buffers[turn]!.subarray(0, Math.min(bufferBytes, info.end - position));
+      const chunk = buffers[turn]!.subarray(0, Math.min(bufferBytes, end - position));
       const filled = readFully(file, chunk, position, `tensor ${quote(name)}`);
       // Awaited a chunk later; until then a failure must not count as unhandled.
       filled.catch(() => {});
@@ -170,7 +174,8 @@ async function readFully(file: ByteFile, target: Uint8Array, position: number, w
     try {
       count = await file.read(target.subarray(done), at);
     } catch (cause) {
-      throw new ModelError('safetensors-invalid', `${file.name}: reading ${what} at byte ${at} failed.`, { cause });
+      const message = `${file.name}: reading ${what} at byte ${at} failed: ${reasonOf(cause)}.`;
+      throw new ModelError('read-failed', message, { cause });
     }
     if (count === 0) {
       throw new ModelError(
