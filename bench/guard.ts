@@ -1,4 +1,5 @@
 import { Guard } from '../guard/index.ts';
+import { instructionIds } from '../guard/prompts.ts';
 import { measureColdStart } from './cold-start.ts';
 import { computedOn } from './environment.ts';
 import { watchEventLoop } from './event-loop.ts';
@@ -115,7 +116,7 @@ const bySize = (a: Scenario, b: Scenario) => a.categories - b.categories || a.me
 /** What a check does, from text to the verdict's probabilities, in a context that holds nothing yet. */
 async function checkUncached(guard: Guard, message: string): Promise<void> {
   const { llama, tokenizer } = guard;
-  const ids = [tokenizer.bosId, ...tokenizer.encode(guard.instruction(message).text)];
+  const ids = instructionIds(tokenizer, guard.instruction(message));
   using context = llama.createContext();
   await llama.logProbabilities([{ context, ids, wanted: [ids.length - 1] }], [0, 1]);
 }

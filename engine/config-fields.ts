@@ -1,6 +1,6 @@
 import { z } from 'zod';
+import { quote } from '../kernels/json.ts';
 import { ModelError } from './errors.ts';
-import { quote } from './json.ts';
 
 // The caps are far above any model known; they keep a hostile file from asking for endless work.
 export const whole = (min: number, max: number) => {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
+import { isObject, quote } from '../kernels/json.ts';
 import type { RopeScaling } from '../kernels/rope-and-cache/index.ts';
 import { invalid, number, object, positive, text, unsupported, validate, whole } from './config-fields.ts';
-import { isObject, quote } from './json.ts';
 
 const context = whole(1, 2 ** 24);
 const shared = { rope_theta: positive(1e12).nullish(), partial_rotary_factor: number.nullish() };

@@ -1,10 +1,10 @@
 import { z } from 'zod';
+import { quote } from '../kernels/json.ts';
 import type { RopeScaling } from '../kernels/rope-and-cache/index.ts';
 import { type Architecture, type ArchitectureName, architectures } from './architectures.ts';
 import { flag, invalid, positive, text, unsupported, validate, whole } from './config-fields.ts';
 import { ropeOf } from './config-rope.ts';
 import { windowsOf } from './config-windows.ts';
-import { quote } from './json.ts';
 
 /** The sizes and constants of a model of the Llama family: what `config.json` of a Hugging Face model folder says. */
 export interface LlamaConfig {

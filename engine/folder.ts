@@ -1,5 +1,5 @@
+import { parseJson } from '../kernels/json.ts';
 import { ModelError } from './errors.ts';
-import { parseJson } from './json.ts';
 import type { ByteFile } from './safetensors/source.ts';
 
 /** A file of a folder, by its name there. */

@@ -1,3 +1,4 @@
+import { isObject, quote } from '../kernels/json.ts';
 import type { ArchitectureName } from './architectures.ts';
 import { architectureOf, type LlamaConfig, parseLlamaConfig } from './config.ts';
 import { ModelError } from './errors.ts';
@@ -11,7 +12,6 @@ import {
   readJson,
   reasonOf,
 } from './folder.ts';
-import { isObject, quote } from './json.ts';
 import { checkTensors } from './safetensors/check.ts';
 import type { FloatDType } from './safetensors/convert.ts';
 import { type ByteFile, SafetensorsSource, type TensorSource } from './safetensors/source.ts';

@@ -25,7 +25,7 @@ export interface Answer {
 }
 
 /**
- * @param promptEnd the text that the prompt ends in, from its last special token on
+ * @param promptEnd what the frame says behind the conversation, added tokens spelt out
  * @throws TokenizerError `tokenizer-mismatch` where labels are not the tokens that they should be, or cannot be told apart
  */
 export function answerTokens(
@@ -124,12 +124,14 @@ export function logSum(logs: readonly number[]): number {
 }
 
 /**
- * The ids of a text that follows another.
+ * The ids of a text that follows one of the frame's.
  * @throws TokenizerError `tokenizer-mismatch` where the two are not told apart
  */
 function continuation(tokenizer: Tokenizer, before: string, text: string): number[] {
-  const known = tokenizer.encode(before);
-  const ids = tokenizer.encode(before + text);
+  const frame = { of: 'frame', text: before } as const;
+  const known = tokenizer.encodePrompt([frame]);
+  // What is written may name categories, which are not the frame's: no token is read out of it.
+  const ids = tokenizer.encodePrompt([frame, { of: 'message', text }]);
   if (ids.length > known.length && known.every((id, i) => id === ids[i])) return ids.slice(known.length);
   throw mismatch(
     `The tokenizer does not begin a token where ${JSON.stringify(text)} follows ${JSON.stringify(before)}`,

@@ -32,6 +32,7 @@ const maxBytes = 64 * 2 ** 20;
 const textFiles = [
   'chat_template.jinja',
   'chat_template.json',
+  'special_tokens_map.json',
   'tokenizer.json',
   'tokenizer.model',
   'tokenizer_config.json',

@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import type { Folder } from '../engine/folder.ts';
-import { parseJson } from '../engine/json.ts';
 import type { ModelFolder } from '../engine/model-folder.ts';
+import { parseJson } from '../kernels/json.ts';
 import { FormatError } from './errors.ts';
 import { type ChatTemplate, withChatTemplate } from './formats/chat-template.ts';
 import { formatNamed, type PromptFormat, recogniseFormat } from './formats/index.ts';

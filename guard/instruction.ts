@@ -1,3 +1,4 @@
+import type { PromptPart } from '../tokenizer/index.ts';
 import type { Speaker, Turn } from './messages.ts';
 
 /**
@@ -15,13 +16,10 @@ export interface Frame {
   readonly trims: boolean;
 }
 
-/** A stretch of a prompt: written by the frame, or by the people whose conversation is judged. */
-export interface PromptPart {
-  readonly of: 'frame' | 'message';
-  readonly text: string;
-}
-
-/** A prompt, without the BOS token that tokenizers put in front; `text = prefix + conversation + suffix`. */
+/**
+ * A prompt, without the BOS token that tokenizers put in front unless the frame spells it;
+ * `text = prefix + conversation + suffix`.
+ */
 export interface Instruction {
   readonly text: string;
   /** Depends on policy and role alone: what a cache keeps. */
@@ -45,10 +43,11 @@ export function instructionOf(frame: Frame, turns: readonly Turn[]): Instruction
   return { text: prefix + conversation + suffix, prefix, conversation, suffix, parts };
 }
 
-/** The conversation part of an instruction alone. */
+/** The text of the conversation part of an instruction alone. */
 export const renderTurns = (frame: Frame, turns: readonly Turn[]): string => textOf(partsOf(frame, turns));
 
-function partsOf({ opening, between, trims }: Frame, turns: readonly Turn[]): PromptPart[] {
+/** The conversation part of an instruction alone. */
+export function partsOf({ opening, between, trims }: Frame, turns: readonly Turn[]): PromptPart[] {
   return turns.flatMap(({ speaker, text }, i): PromptPart[] => [
     { of: 'frame', text: (i > 0 ? between : '') + opening[speaker] },
     { of: 'message', text: trims ? trim(text) : text },

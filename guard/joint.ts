@@ -56,12 +56,27 @@ export class WrittenList {
     return this.#tokens.write(this.#text(codes));
   }
 
-  /** The tokens that may follow a category: of the separator, and of what ends the list. */
-  follow(): { readonly separator: number; readonly ends: readonly number[] } {
+  /** The tokens that all lists begin with: the verdict and the lead, whose last space may belong to a category's token. */
+  get start(): number[] {
+    const lead = this.ids([]);
+    const shared = this.codes.map((code) => {
+      const ids = this.ids([code]);
+      const differs = lead.findIndex((id, i) => id !== ids[i]);
+      return differs === -1 ? lead.length : differs;
+    });
+    return lead.slice(0, Math.min(...shared));
+  }
+
+  /** The tokens that may follow a category: what separates it from another one, which may be one with that, and what ends the list. */
+  follow(): { readonly separators: readonly number[]; readonly ends: readonly number[] } {
     const [first] = this.codes as [string];
     const length = this.ids([first]).length;
     const after = (text: string) => this.#tokens.write(this.#text([first]) + text)[length]!;
-    return { separator: after(this.#grammar.separator), ends: this.#grammar.ends.map(after) };
+    const others = this.codes.map((code) => this.ids([first, code])[length]!);
+    return {
+      separators: [...new Set([after(this.#grammar.separator), ...others])],
+      ends: this.#grammar.ends.map(after),
+    };
   }
 
   /** Tokens of the longest verdict, the one that ends it included. */
@@ -91,9 +106,9 @@ export async function jointProbabilities(
 ): Promise<Map<string, number>> {
   const { codes } = list;
   const written = (some: readonly string[]) => list.ids(some);
-  const { separator, ends: lineEnds } = list.follow();
-  const ends = [separator, ...lineEnds, ...llama.config.eosTokenIds];
-  const start = written([]);
+  const { separators, ends: lineEnds } = list.follow();
+  const ends = [...new Set([...separators, ...lineEnds, ...llama.config.eosTokenIds])];
+  const { start } = list;
   const picks = [
     ...new Set([...ends, ...start, ...codes.flatMap((code) => [...written([code]), ...written([codes[0]!, code])])]),
   ];
@@ -122,7 +137,7 @@ export async function jointProbabilities(
   let level: Branch[] = [{ codes: [], logProbability: logOfRest(rows!, start), next: rows!.at(-1)! }];
   while (level.length > 0) {
     const steps = level.flatMap((branch): Step[] => {
-      const begun = written(branch.codes).length - start.length;
+      const begun = branch.codes.length > 0 ? written(branch.codes).length - start.length : 0;
       return codes
         .filter((code) => !branch.codes.includes(code))
         .map((code) => ({ branch, code, ids: written([...branch.codes, code]).slice(start.length), begun }))
@@ -136,9 +151,9 @@ export async function jointProbabilities(
         const own = ids.slice(begun);
         const next = results[i]!.at(-1)!;
         const logProbability = branch.logProbability + logOf(branch.next, own[0]!) + logOfRest(results[i]!, own);
-        const complete = ends.reduce((sum, id) => sum + Math.exp(logOf(next, id)), 0);
-        named.set(code, named.get(code)! + Math.exp(logProbability) * complete);
-        const goesOn = Math.exp(logProbability + logOf(next, separator)) > negligible;
+        const sumOf = (ids: readonly number[]) => ids.reduce((sum, id) => sum + Math.exp(logOf(next, id)), 0);
+        named.set(code, named.get(code)! + Math.exp(logProbability) * sumOf(ends));
+        const goesOn = Math.exp(logProbability) * sumOf(separators) > negligible;
         if (goesOn) level.push({ codes: [...branch.codes, code], logProbability, next });
       }
     }

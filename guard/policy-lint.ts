@@ -1,3 +1,4 @@
+import type { Tokenizer } from '../tokenizer/index.ts';
 import { buildInstruction, type PromptFormat } from './formats/index.ts';
 import type { Role } from './messages.ts';
 import { categoryBlock, type Policy } from './policy.ts';
@@ -21,10 +22,7 @@ export interface TokenBudget {
 }
 
 export interface LintOptions {
-  /** Text to token ids, without BOS. */
-  readonly encode: (text: string) => readonly number[];
-  /** The token's text. */
-  readonly decode: (ids: readonly number[]) => string;
+  readonly tokenizer: Pick<Tokenizer, 'encode' | 'encodePrompt' | 'decode'>;
   /** Tokens of the longest prompt. */
   readonly contextLength: number;
   readonly role: Role;
@@ -52,20 +50,20 @@ export function lintPolicy(
   };
 }
 
-function budgetOf(policy: Policy, { encode, contextLength, role, format }: LintOptions): TokenBudget {
+function budgetOf(policy: Policy, { tokenizer, contextLength, role, format }: LintOptions): TokenBudget {
   const instruction = (categories: Policy['categories']) => {
-    const { text } = buildInstruction({
+    const { parts } = buildInstruction({
       policy: { ...policy, categories },
       role,
       turns: [],
       ...(format ? { format } : {}),
     });
-    return encode(text).length + 1; // BOS
+    return tokenizer.encodePrompt(parts).length;
   };
   const whole = instruction(policy.categories);
   const categories = policy.categories.map((category) => ({
     code: category.code,
-    tokens: encode(`\n${categoryBlock(category)}`).length - encode('\n').length + 1,
+    tokens: tokenizer.encode(`\n${categoryBlock(category)}`).length - tokenizer.encode('\n').length + 1,
   }));
   const spent = categories.reduce((sum, { tokens }) => sum + tokens, 0);
   return { context: contextLength, frame: Math.max(0, whole - spent), categories, conversation: contextLength - whole };
@@ -86,11 +84,11 @@ function unordered({ categories }: Policy): Finding[] {
 }
 
 /** Codes that begin with the same token are told apart only by what follows it. */
-function sharedFirstTokens({ categories }: Policy, { encode, decode }: LintOptions): Finding[] {
-  const written = encode('unsafe\n').length;
+function sharedFirstTokens({ categories }: Policy, { tokenizer }: LintOptions): Finding[] {
+  const written = tokenizer.encode('unsafe\n').length;
   const groups = new Map<number, string[]>();
   for (const { code } of categories) {
-    const first = encode(`unsafe\n${code}`)[written]!;
+    const first = tokenizer.encode(`unsafe\n${code}`)[written]!;
     groups.set(first, [...(groups.get(first) ?? []), code]);
   }
   return Array.from(groups)
@@ -99,7 +97,7 @@ function sharedFirstTokens({ categories }: Policy, { encode, decode }: LintOptio
       kind: 'shared-first-token',
       codes,
       message:
-        `${codes.join(', ')} begin with the same token ${JSON.stringify(decode([token]))}: what is read off the first ` +
+        `${codes.join(', ')} begin with the same token ${JSON.stringify(tokenizer.decode([token]))}: what is read off the first ` +
         'token of the list cannot tell them apart (joint scores read all of a code)',
     }));
 }

@@ -1,7 +1,7 @@
 /** What the guard's faces for Node.js and for a page have in common. */
 export { DeviceError, ModelError, SessionError } from '../engine/index.ts';
 export { ContractError, LlamaGuardError } from '../kernels/errors.ts';
-export { TokenizerError } from '../tokenizer/index.ts';
+export { type PromptPart, TokenizerError } from '../tokenizer/index.ts';
 export { type Calibration, parseCalibration } from './calibration/calibration.ts';
 export { parseConversation, parseJsonLine } from './conversation.ts';
 export {
@@ -20,7 +20,7 @@ export {
 } from './formats/index.ts';
 export { type MessageSuspicion, neutralise, type Suspicion } from './hostile/index.ts';
 export { type Hashes, hashesOf, instructionHash, policyHash } from './identity.ts';
-export type { Frame, Instruction, PromptPart } from './instruction.ts';
+export type { Frame, Instruction } from './instruction.ts';
 export type { Message, Role, Turn } from './messages.ts';
 export type {
   CategoryMode,

@@ -1,25 +1,25 @@
 import type { Tokenizer } from '../tokenizer/index.ts';
 import { PolicyError } from './errors.ts';
 import type { HarmlessTurn } from './hostile/index.ts';
-import { type Frame, type Instruction, instructionOf, renderTurns } from './instruction.ts';
+import { type Frame, type Instruction, instructionOf, partsOf } from './instruction.ts';
 import type { Turn } from './messages.ts';
 import { type Piece, smallestBudget, splitIntoWindows } from './windows.ts';
 
 /** What the model is given to judge. */
 export interface Prompt {
-  /** BOS included. */
+  /** BOS included, where there is one. */
   readonly ids: readonly number[];
   /** What it shows of the conversation. */
   readonly turns: readonly Piece<HarmlessTurn>[];
-  /** The text that it ends in, from its last special token on. */
+  /** What the frame says behind the conversation. */
   readonly end: string;
 }
 
-/** The token ids of an instruction, BOS included. */
-export const instructionIds = (tokenizer: Tokenizer, { text }: Instruction): number[] => [
-  tokenizer.bosId,
-  ...tokenizer.encode(text),
-];
+/** The token ids of an instruction, BOS included where the tokenizer has one. */
+export const instructionIds = (
+  tokenizer: Pick<Tokenizer, 'encodePrompt'>,
+  { parts }: Pick<Instruction, 'parts'>,
+): number[] => tokenizer.encodePrompt(parts);
 
 /** Characters a token beyond which a prompt is not tried whole: it is all but sure to take more tokens than it may. */
 const mostCharacters = 8;
@@ -32,7 +32,7 @@ const mostCharacters = 8;
  */
 export async function promptsWithin(
   limit: number,
-  tokenizer: Tokenizer,
+  tokenizer: Pick<Tokenizer, 'encodePrompt'>,
   frame: Frame,
   turns: readonly HarmlessTurn[],
   inPieces: <T>(piece: () => T) => Promise<T>,
@@ -56,7 +56,9 @@ export async function promptsWithin(
         'conversation. Shorten the policy or load the model with a longer context and a cache that holds it.',
     );
   }
-  const countTokens = (shown: readonly Turn[]) => inPieces(() => tokenizer.count(renderTurns(frame, shown)));
+  const bos = await inPieces(() => tokenizer.encodePrompt([]).length);
+  const countTokens = (shown: readonly Turn[]) =>
+    inPieces(() => tokenizer.encodePrompt(partsOf(frame, shown)).length - bos);
   const prompts: Prompt[] = [];
   for (const shown of await splitIntoWindows(turns, { countTokens, budget })) prompts.push(await promptOf(shown));
   return prompts;

@@ -116,11 +116,19 @@ export class Reader implements Disposable {
     using prompt = await this.#prefixes.logits(ids, { headroom, signal });
     using session = new Session(this.#llama, prompt.context.fork(), prompt.rows[0]!);
     const written = await session.generate({ maxTokens: headroom, ...(signal ? { signal } : {}) });
-    return this.#format.answer.parse(this.#tokenizer.decode(written), task);
+    return this.#format.answer.parse(this.#decode(written), task);
   }
 
   [Symbol.dispose](): void {
     this.#prefixes[Symbol.dispose]();
+  }
+
+  /** What a model has written. It may have rows for more tokens than there are: the first of those spoils the rest. */
+  #decode(written: readonly number[]): string {
+    const spoilt = written.findIndex((id) => id >= this.#tokenizer.vocabularySize);
+    return spoilt === -1
+      ? this.#tokenizer.decode(written)
+      : `${this.#tokenizer.decode(written.slice(0, spoilt))}\ufffd`;
   }
 
   #prompts(task: Task, turns: readonly HarmlessTurn[]): Promise<Prompt[]> {

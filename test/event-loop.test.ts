@@ -7,9 +7,9 @@ import { openWasm } from '../engine/wasm/open.ts';
 import { llamaGuard1 } from '../guard/formats/index.ts';
 import { makeHarmless } from '../guard/hostile/index.ts';
 import { Guard } from '../guard/index.ts';
-import { promptsWithin } from '../guard/prompts.ts';
+import { instructionIds, promptsWithin } from '../guard/prompts.ts';
 import { matmul } from '../kernels/matmul/index.ts';
-import type { Tokenizer } from '../tokenizer/index.ts';
+import type { PromptPart } from '../tokenizer/index.ts';
 
 afterEach(() => {
   vi.unstubAllGlobals();
@@ -67,7 +67,7 @@ describe('the event loop stays free', () => {
     if (where !== 'threads') vi.stubGlobal('crossOriginIsolated', false);
     await using guard = await Guard.load(undefined, { device: 'cpu', threads: 2 });
     const { llama, tokenizer } = guard;
-    const ids = [tokenizer.bosId, ...tokenizer.encode(guard.instruction(messageOf(guard, 30)).text)];
+    const ids = instructionIds(tokenizer, guard.instruction(messageOf(guard, 30)));
     const uncached = async () => {
       using context = llama.createContext();
       await llama.logProbabilities([{ context, ids, wanted: [ids.length - 1] }], [0, 1]);
@@ -105,12 +105,15 @@ describe('the event loop stays free', () => {
       pieces++;
       return text.length;
     };
-    const slow = { bosId: 1, count, encode: (text: string) => new Array<number>(count(text)).fill(2) };
+    const slow = {
+      encodePrompt: (parts: readonly PromptPart[]) =>
+        new Array<number>(count(parts.map(({ text }) => text).join(''))).fill(2),
+    };
     const { turns } = makeHarmless([{ speaker: 'User', text: 'All is well. '.repeat(500), messageIndex: 0 }]);
     const pace = new Pace();
     const counted = countTurns();
     const frame = llamaGuard1.frame(llamaGuard1.policy, 'user');
-    const prompts = await promptsWithin(4000, slow as unknown as Tokenizer, frame, turns, (piece) => pace.do(piece));
+    const prompts = await promptsWithin(4000, slow, frame, turns, (piece) => pace.do(piece));
     expect(prompts.length).toBeGreaterThan(2);
     expect(counted()).toBeGreaterThanOrEqual(pieces - 1);
   });

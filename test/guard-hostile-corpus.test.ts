@@ -38,7 +38,7 @@ describe.each(Object.entries(tokenizers))('with %s', async (_, folder) => {
     const { turns: written, normalised } = makeHarmless(turns);
     return [written, ...(normalised ? [normalised] : [])].map((shown) => {
       const instruction = buildInstruction({ policy: defaultPolicy, role, turns: shown });
-      return { ids: [tokenizer.bosId, ...tokenizer.encode(instruction.text)], ...instruction };
+      return { ids: tokenizer.encodePrompt(instruction.parts), ...instruction };
     });
   };
 
@@ -50,7 +50,7 @@ describe.each(Object.entries(tokenizers))('with %s', async (_, folder) => {
     const head = neutral
       .slice(0, before + 1)
       .map(({ speaker, text }, i) => `${speaker}:${i < before ? ` ${text}` : ''}`);
-    const fixedBefore = [tokenizer.bosId, ...tokenizer.encode(prefix + head.join('\n\n'))];
+    const fixedBefore = tokenizer.encodePrompt([{ of: 'frame', text: prefix + head.join('\n\n') }]);
     const behind = neutral.slice(before + 1).map(({ speaker, text }) => `${speaker}: ${text}`);
     const lineBreaks = tokenizer.encode('a\n\n').length - tokenizer.encode('a').length;
     const fixedBehind = tokenizer
@@ -68,8 +68,7 @@ describe.each(Object.entries(tokenizers))('with %s', async (_, folder) => {
         expect(ids.slice(0, fixedBefore.length)).toEqual(fixedBefore);
         expect(ids.slice(-fixedBehind.length)).toEqual(fixedBehind);
         const middle = ids.slice(fixedBefore.length, -fixedBehind.length);
-        expect(middle).not.toContain(tokenizer.bosId);
-        expect(middle).not.toContain(tokenizer.eosId);
+        for (const id of tokenizer.addedTokens.values()) expect(middle).not.toContain(id);
         const shown = tokenizer.decode(middle);
         expect(shown).not.toMatch(
           /<\/?(begin|end)[\s_-]*(unsafe|conversation)|\[\/?inst\]|<<\/?sys>>|^(user|agent)\s*:|<\|\S*\|>|<\/?s>/im,

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Session } from '../engine/index.ts';
 import { Guard, selectCategories } from '../guard/index.ts';
+import { instructionIds } from '../guard/prompts.ts';
 
 /** Every way to write some of the codes, each once. */
 function orderedLists(codes: readonly string[]): string[][] {
@@ -28,7 +29,7 @@ describe('joint category scores', () => {
     const { tokenizer, llama } = guard;
     const encode = (written: string) => tokenizer.encode(written);
     using session = new Session(llama);
-    await session.prefill([tokenizer.bosId, ...encode(guard.instruction(text, { policy }).text)]);
+    await session.prefill(instructionIds(tokenizer, guard.instruction(text, { policy })));
     /** log P of what is written, after what was written before it. */
     const logOf = async (ids: readonly number[]) =>
       (await session.logProbabilities(ids)).reduce((sum, value) => sum + value, 0);

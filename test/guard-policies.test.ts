@@ -10,6 +10,7 @@ import { builtInPolicies, defaultPolicy } from '../guard/policies/index.ts';
 import { policyJsonSchema } from '../guard/policies/schema.ts';
 import { atDetail, categoryBlock, excludeCategories, type Policy, parsePolicy } from '../guard/policy.ts';
 import { lintPolicy } from '../guard/policy-lint.ts';
+import type { PromptPart } from '../tokenizer/index.ts';
 import { runCli } from './support/cli.ts';
 
 const codesOf = ({ categories }: Policy) => categories.map(({ code }) => code);
@@ -127,9 +128,13 @@ describe('orders of the categories', () => {
 });
 
 describe('lint', () => {
+  const encode = (text: string) => Array.from(text, (letter) => letter.codePointAt(0)!);
   const options = {
-    encode: (text: string) => Array.from(text, (letter) => letter.codePointAt(0)!),
-    decode: (ids: readonly number[]) => String.fromCodePoint(...ids),
+    tokenizer: {
+      encode,
+      encodePrompt: (parts: readonly PromptPart[]) => parts.flatMap(({ text }) => encode(text)),
+      decode: (ids: readonly number[]) => String.fromCodePoint(...ids),
+    },
     contextLength: 2000,
     role: 'user' as const,
   };

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Guard, type StreamAssessment, type StreamOptions } from '../guard/index.ts';
+import { instructionIds } from '../guard/prompts.ts';
 import { testDevices } from './support/devices.ts';
 
 const kinds = testDevices.filter((device) => device !== 'webgpu without features');
@@ -33,10 +34,7 @@ for (const device of kinds) {
     it('is scored as each beginning of it is by itself, and computes what is new', async () => {
       const text = harmless + harm + harmless;
       const assessments = await streamed(guard, text, { every: 8, sentences: false });
-      const idsOf = (shown: string) => [
-        guard.tokenizer.bosId,
-        ...guard.tokenizer.encode(guard.instruction(answered(shown)).text),
-      ];
+      const idsOf = (shown: string) => instructionIds(guard.tokenizer, guard.instruction(answered(shown)));
       await using apart = await Guard.load(undefined, { device, dtype: 'f32' });
       expect(assessments.length).toBeGreaterThan(5);
       expect(assessments.at(-1)!.stream.length).toBe(text.length);

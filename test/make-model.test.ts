@@ -9,11 +9,12 @@ import { makeAdapter, makeModel, modelWeights, writeModelFolder } from '../bench
 import { parseLoraOptions } from '../bench/make-model/lora.ts';
 import { scaleConfig } from '../bench/make-model/scale.ts';
 import { headsOf, projectionsOf, tensorsOf } from '../bench/make-model/tensors.ts';
-import { sentencePieceTokenizer } from '../bench/make-model/tokenizer-files.ts';
+import { sentencePieceTokenizer, smallestVocabularies, trainedTokenizer } from '../bench/make-model/tokenizer-files.ts';
 import { embeddedModel } from '../guard/node/load.ts';
 import { makeOracleAdapter, makeOracleModel, oracle } from './support/oracle-models.ts';
 import { floatsOf, type PeerTensor, readFileWithPeer } from './support/safetensors-peer.ts';
 import { largestDifference } from './support/tiny-guard.ts';
+import { loadFiles } from './support/tokenizer-fixtures.ts';
 
 let root: string;
 let folders = 0;
@@ -287,6 +288,24 @@ describe('tokenizer files', () => {
     expect(await makeModel(newFolder(), options)).toMatchObject({ hasTokenizer: false });
     expect(await makeModel(newFolder(), { like: 'tiny-qwen3' })).toMatchObject({ hasTokenizer: false });
   });
+
+  it.each(['llama-guard-3-8b', 'llama-guard-3-1b', 'qwen3guard-gen-0.6b', 'qwen2.5-0.5b'])(
+    'are a tokenizer.json with the special ids of the configuration, at any scale: %s',
+    async (like) => {
+      const { config: published, tokenizer: kind } = lookUp(like);
+      for (const scale of [0.001, 0.07, 1]) {
+        const config = scaleConfig(published, scale, smallestVocabularies[kind]);
+        const files = await trainedTokenizer({ kind, vocabularySize: config.vocab_size, maxLength: 8192 });
+        expect([...files!.keys()]).toEqual(['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json']);
+        using tokenizer = await loadFiles(files as Map<string, string>);
+        expect(tokenizer.vocabularySize).toBeLessThanOrEqual(config.vocab_size);
+        expect([config.eos_token_id].flat()).toContain(tokenizer.eosId);
+        if (kind === 'llama-3') expect(tokenizer.bosId).toBe(config.bos_token_id);
+        else expect(tokenizer.idOf('<|endoftext|>')).toBe(config.bos_token_id);
+        expect(tokenizer.decode(tokenizer.encode('How do I kill a process?'))).toBe('How do I kill a process?');
+      }
+    },
+  );
 
   it('take a chat template', async () => {
     for (const like of ['md-judge-v0.1', 'llama-guard-3-1b']) {

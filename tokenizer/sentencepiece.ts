@@ -1,17 +1,19 @@
 import { decodeIds, pieceAt } from './decode.ts';
-import { TokenizerError } from './errors.ts';
-import { parseSentencePieceModel, type SentencePieceModel } from './model-proto.ts';
+import { invalid, PieceType, parseSentencePieceModel, type SentencePieceModel } from './model-proto.ts';
+import { AddedTokens, encodePieces, type PromptPart } from './prompt.ts';
 import { SentencePieceRuntime } from './runtime.ts';
 import type { Tokenizer } from './tokenizer.ts';
+import { encodeUtf8 } from './utf8.ts';
+
+export interface SentencePieceOptions {
+  /** Whether prompts begin with BOS: `add_bos_token` of a tokenizer_config.json. They do unless told. */
+  readonly addsBos?: boolean;
+}
 
 /**
- * The longest text that is encoded, in bytes of UTF-8. SentencePiece needs some 90 to 150 bytes of WebAssembly heap for
- * each byte of text, never gives them back, and dies at 2 GiB: measured, 8 MiB take up to 1.2 GiB and about ten seconds.
- */
-export const MAX_TEXT_BYTES = 8 * 2 ** 20;
-
-/**
- * A SentencePiece `tokenizer.model` (BPE or unigram), giving the ids of the reference implementation.
+ * A SentencePiece `tokenizer.model` (BPE or unigram), giving the ids of the reference implementation. The added tokens of
+ * frames are its control pieces; a text behind one of them begins like any text, with the dummy space, as Meta's code for
+ * Llama 2 puts prompts together.
  *
  * It runs in Node.js and in a page; a bundler for the page has to stand an empty module in for `fs`, `url` and `module`,
  * which `sentencepiece-js` requires and does not need here.
@@ -21,15 +23,23 @@ export class SentencePieceTokenizer implements Tokenizer {
   readonly bosId: number;
   readonly eosId: number;
   readonly unknownId: number;
+  readonly addedTokens: ReadonlyMap<string, number>;
   readonly #model: SentencePieceModel;
   readonly #runtime: SentencePieceRuntime;
-  readonly #utf8 = new TextEncoder();
+  readonly #added: AddedTokens;
+  readonly #front: number | undefined;
 
-  private constructor(model: SentencePieceModel, runtime: SentencePieceRuntime) {
+  private constructor(model: SentencePieceModel, runtime: SentencePieceRuntime, addsBos: boolean) {
+    const control = model.pieces.flatMap(({ text, type }, id) =>
+      type === PieceType.control ? [{ content: text, id }] : [],
+    );
     this.vocabularySize = model.pieces.length;
     this.bosId = model.bosId;
     this.eosId = model.eosId;
     this.unknownId = model.unknownId;
+    this.addedTokens = new Map(control.map(({ content, id }) => [content, id]));
+    this.#added = new AddedTokens(control, (why) => invalid(`it ${why}`));
+    this.#front = addsBos ? model.bosId : undefined;
     this.#model = model;
     this.#runtime = runtime;
   }
@@ -40,16 +50,24 @@ export class SentencePieceTokenizer implements Tokenizer {
    * @throws {TokenizerError} `tokenizer-invalid`, `tokenizer-failed`
    * @throws {TypeError} if `bytes` is not a `Uint8Array`
    */
-  static async fromBytes(bytes: Uint8Array): Promise<SentencePieceTokenizer> {
+  static async fromBytes(
+    bytes: Uint8Array,
+    { addsBos = true }: SentencePieceOptions = {},
+  ): Promise<SentencePieceTokenizer> {
     // Not `instanceof`, which is false for the bytes of another realm.
     if (Object.prototype.toString.call(bytes) !== '[object Uint8Array]')
       throw new TypeError(`expected a Uint8Array, got ${typeof bytes}`);
     const model = parseSentencePieceModel(bytes);
-    return new SentencePieceTokenizer(model, await SentencePieceRuntime.start(bytes));
+    return new SentencePieceTokenizer(model, await SentencePieceRuntime.start(bytes), addsBos);
   }
 
   encode(text: string): number[] {
     return this.#runtime.encode(this.#toUtf8(text));
+  }
+
+  encodePrompt(parts: readonly PromptPart[]): number[] {
+    this.#runtime.assertLive();
+    return encodePieces(this.#added.cut(parts), { front: this.#front, encode: (text) => this.encode(text) });
   }
 
   encodeMany(texts: readonly string[]): number[][] {
@@ -85,19 +103,8 @@ export class SentencePieceTokenizer implements Tokenizer {
     this.#runtime[Symbol.dispose]();
   }
 
-  /** `TextEncoder` writes lone surrogates as U+FFFD, so what reaches C++ is always well-formed. */
   #toUtf8(text: string): Uint8Array {
     this.#runtime.assertLive();
-    if (typeof text !== 'string') throw new TypeError(`expected a string to encode, got ${typeof text}`);
-    // No UTF-16 unit takes less than a byte: a text that is surely too long is refused before it is copied.
-    const utf8 = text.length > MAX_TEXT_BYTES ? undefined : this.#utf8.encode(text);
-    if (utf8 === undefined || utf8.length > MAX_TEXT_BYTES) {
-      throw new TokenizerError(
-        'text-too-long',
-        `a text of ${utf8?.length ?? `at least ${text.length}`} bytes is longer than the ${MAX_TEXT_BYTES} that are ` +
-          'encoded at once; split it into parts',
-      );
-    }
-    return utf8;
+    return encodeUtf8(text);
   }
 }

@@ -15,7 +15,13 @@ import { adapterConfig, adapterTensors, type LoraOptions } from './lora.ts';
 import { type PlannedTensor, splitIntoShards, writeSafetensors, writeWeights } from './safetensors.ts';
 import { moveTokenIds, scaleConfig } from './scale.ts';
 import { type ModelTensor, projectionsOf, tensorsOf } from './tensors.ts';
-import { type MakeTokenizer, sentencePieceTokenizer, smallestVocabularies } from './tokenizer-files.ts';
+import {
+  firstOf,
+  type MakeTokenizer,
+  sentencePieceTokenizer,
+  smallestVocabularies,
+  trainedTokenizer,
+} from './tokenizer-files.ts';
 import { distributionOf, type RandomTensor, randomTensor } from './weights.ts';
 
 /** Formats of fewer bits; each is told the inputs of all projections. */
@@ -26,6 +32,8 @@ export const quantisedFormats = {
   'compressed-fp8': compressedFp8,
 } as const satisfies Record<string, (inputs: readonly number[]) => QuantisedFormat>;
 export type QuantisedFormatName = keyof typeof quantisedFormats;
+
+const ownTokenizers = firstOf(sentencePieceTokenizer(), trainedTokenizer);
 
 export interface WeightOptions {
   /** 1 by default. The same seed gives the same bytes; a tensor's numbers follow from it and the tensor's name alone. */
@@ -51,7 +59,7 @@ export interface ModelOptions extends Omit<FolderOptions, 'storesTiedHead'> {
   readonly scale?: number;
   /** Fields of config.json that are to be other than published. */
   readonly changes?: Readonly<Record<string, unknown>>;
-  /** By default the embedded model's `tokenizer.model`, for models of that kind. */
+  /** By default the embedded model's `tokenizer.model`, or a trained `tokenizer.json`, as the model's kind is. */
   readonly makeTokenizer?: MakeTokenizer;
   /** Text of a template that goes into `tokenizer_config.json`, where there is one. */
   readonly chatTemplate?: string;
@@ -73,7 +81,7 @@ export interface MadeFolder {
  *   cannot be read
  */
 export async function makeModel(folder: string, options: ModelOptions): Promise<MadeFolder> {
-  const { like, scale = 1, changes, makeTokenizer = sentencePieceTokenizer(), chatTemplate, ...rest } = options;
+  const { like, scale = 1, changes, makeTokenizer = ownTokenizers, chatTemplate, ...rest } = options;
   const { config: published, tokenizer, shards, storesTiedHead = false, ...others } = lookUp(like);
   const config = { ...scaleConfig(published, scale, smallestVocabularies[tokenizer]), ...changes };
   const generation = moveTokenIds(others.generationConfig, published.vocab_size, config.vocab_size);

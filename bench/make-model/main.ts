@@ -61,7 +61,7 @@ const program = new Command('make-model')
   )
   .option(
     '--tokenizer <file>',
-    "a tokenizer.model to copy (default: the embedded model's, where the vocabulary has room)",
+    "a tokenizer.model to copy (default: the embedded model's or a trained tokenizer.json, where the vocabulary has room)",
   )
   .option('--chat-template <file>', 'a template to put into tokenizer_config.json')
   .parse();

@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import { embeddedModel } from '../../guard/node/load.ts';
 import { parseSentencePieceModel } from '../../tokenizer/model-proto.ts';
 import { jsonText } from './config.ts';
+import { tokenizerFamilies } from './tokenizer-families.ts';
+import { tokenizerFiles } from './tokenizer-json.ts';
 
 /** Which tokenizer a model comes with. */
 export type TokenizerKind = 'sentencepiece' | 'llama-3' | 'qwen';
@@ -19,10 +21,7 @@ export interface TokenizerRequest {
 /** A folder's files by name. */
 export type Files = ReadonlyMap<string, string | Uint8Array>;
 
-/**
- * Makes the tokenizer's files, `tokenizer_config.json` among them; undefined where it has none that fits. Kinds that
- * come as `tokenizer.json` join by another of these.
- */
+/** Makes the tokenizer's files, `tokenizer_config.json` among them; undefined where it has none that fits. */
 export type MakeTokenizer = (request: TokenizerRequest) => Promise<Files | undefined>;
 
 /**
@@ -75,4 +74,19 @@ export const sentencePieceTokenizer =
       ],
       ['special_tokens_map.json', jsonText(each((id) => ({ content: text(id), ...shared })))],
     ]);
+  };
+
+/** Makes `tokenizer.json` and what lies beside it, with trained pieces, for the kinds that come so. */
+export const trainedTokenizer: MakeTokenizer = async ({ kind, vocabularySize, maxLength }) =>
+  kind === 'sentencepiece' ? undefined : tokenizerFiles(tokenizerFamilies[kind], vocabularySize, maxLength);
+
+/** The first tokenizer that fits of several makers. */
+export const firstOf =
+  (...makers: readonly MakeTokenizer[]): MakeTokenizer =>
+  async (request) => {
+    for (const make of makers) {
+      const files = await make(request);
+      if (files) return files;
+    }
+    return undefined;
   };

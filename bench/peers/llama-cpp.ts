@@ -4,6 +4,7 @@ import { basename, join } from 'node:path';
 import type { Llama, WeightDType } from '../../engine/index.ts';
 import type { Guard } from '../../guard/index.ts';
 import { embeddedModel } from '../../guard/node/load.ts';
+import { instructionIds } from '../../guard/prompts.ts';
 import { seededRandom } from '../../kernels/random.ts';
 import type { GgufDType } from './gguf.ts';
 import { timeInTurn } from './in-turn.ts';
@@ -127,7 +128,7 @@ async function compareChecks(
     const uncached = guards.map(({ llama, tokenizer }): Entry => {
       const next = messages();
       const task = async () => {
-        const ids = [tokenizer.bosId, ...tokenizer.encode(promptOf(next()))];
+        const ids = instructionIds(tokenizer, guard.instruction(next()));
         await nextProbabilities(llama, ids, [unsafe]);
         return ids.length;
       };

@@ -1,6 +1,6 @@
+import { quote } from '../../kernels/json.ts';
 import { expectedTensors, type LlamaConfig } from '../config.ts';
 import { ModelError } from '../errors.ts';
-import { quote } from '../json.ts';
 import { type FloatDType, floatDTypes } from './convert.ts';
 import type { TensorInfo } from './header.ts';
 

@@ -3,8 +3,9 @@
  * then the tensors' bytes without holes. Checked as strictly as the reference implementation does
  * (huggingface/safetensors, `safetensors/src/tensor.rs`), and more so where the format's description asks for it.
  */
+
+import { isObject, parseJson, quote } from '../../kernels/json.ts';
 import { ModelError } from '../errors.ts';
-import { isObject, parseJson, quote } from '../json.ts';
 
 /** Bits per element of every dtype that the format knows; the engine computes with F32, F16 and BF16 alone. */
 export const bitsPerElement = {

@@ -1,6 +1,6 @@
+import { quote } from '../../kernels/json.ts';
 import { ModelError, SessionError } from '../errors.ts';
 import { reasonOf } from '../folder.ts';
-import { quote } from '../json.ts';
 import { bitsPerElement, lengthBytes, parseHeader, readDataStart, type TensorInfo } from './header.ts';
 
 export const defaultChunkBytes = 4 * 1024 * 1024;

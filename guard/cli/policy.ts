@@ -55,15 +55,13 @@ const withFlags = (command: Command): Command =>
 async function lint(nameOrFile: string, { model, promptFormat, role, detail, json }: PolicyFlags): Promise<void> {
   await using folder = await openModelFolder(model);
   using tokenizer = await loadTokenizer(model);
-  const encode = (text: string) => tokenizer.encode(text);
   try {
     const policy = atDetail(await policyNamed(nameOrFile), detail);
     const format = await folderFormat(folder, promptFormat);
     assertAskable(format, policy);
-    assertDistinguishable(policy, encode, tokenizer.unknownId, format.answer.list?.written);
+    assertDistinguishable(policy, (text) => tokenizer.encode(text), tokenizer.unknownId, format.answer.list?.written);
     const { findings, budget } = lintPolicy(policy, {
-      encode,
-      decode: (ids) => tokenizer.decode(ids),
+      tokenizer,
       contextLength: folder.config.maxPositionEmbeddings,
       role,
       format,
