@@ -1,12 +1,13 @@
-import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { bundleForPage } from './support/bundle.ts';
+import { installPackage, manifest } from './support/installed-package.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
 /** What a user writes, in the strictest TypeScript. */
 const program = `
@@ -34,22 +35,7 @@ describe('the package, as it is published', () => {
 
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'guard-package-'));
-    const packed = inFolder('packed');
-    mkdirSync(packed);
-    for (const file of ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md'])
-      cpSync(join(root, file), join(packed, file));
-    execFileSync(process.execPath, ['--import', 'tsx', 'build.ts', join(packed, 'dist')], { cwd: root });
-    // An installation with the dependencies alone, none of those for development.
-    installed = inFolder('node_modules/llama-guard-webgpu');
-    mkdirSync(installed, { recursive: true });
-    execFileSync('npm', ['pack', '--ignore-scripts', '--pack-destination', folder], { cwd: packed, stdio: 'ignore' });
-    const archive = inFolder(`${manifest.name}-${manifest.version}.tgz`);
-    execFileSync('tar', ['-xzf', archive, '--strip-components=1', '-C', installed]);
-    for (const name of Object.keys(manifest.dependencies)) {
-      mkdirSync(dirname(inFolder(`node_modules/${name}`)), { recursive: true });
-      symlinkSync(join(root, 'node_modules', name), inFolder(`node_modules/${name}`));
-    }
-    writeFileSync(inFolder('package.json'), '{ "type": "module" }');
+    installed = installPackage(folder);
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -96,6 +82,19 @@ describe('the package, as it is published', () => {
     expect(tsc.status).toBe(0);
     const { stdout, stderr } = run(['program.js']);
     expect({ stdout, stderr }).toEqual({ stdout: '[false,"O1","function","function"]\n', stderr: '' });
+  });
+
+  it('goes into a page with any bundler, and takes nothing along that is of Node.js', async () => {
+    writeFileSync(inFolder('page.js'), "export { Guard } from 'llama-guard-webgpu/browser';\n");
+    const { files, metafile } = await bundleForPage(folder, { page: inFolder('page.js') });
+    expect([...files.keys()]).toContain('/page.js');
+    const imports = Object.values(metafile.outputs).flatMap((output) => output.imports);
+    expect(imports.filter(({ external }) => external)).toEqual([]);
+    const sources = Object.keys(metafile.inputs);
+    expect(
+      sources.filter((path) => /node:|node_modules\/(webgpu|sentencepiece-js)\/|\/(node|cli)\//.test(path)),
+    ).toEqual([]);
+    expect(sources).toContainEqual(expect.stringMatching(/tokenizer\/sentencepiece-js\/browser\.js$/));
   });
 
   it('brings its command', () => {

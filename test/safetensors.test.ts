@@ -595,7 +595,7 @@ describe('a source', () => {
     await using source = await SafetensorsSource.open([memory]);
     const cause = new Error('EIO');
     memory.read = () => Promise.reject(cause);
-    await expect(collect(source.read('large'))).rejects.toMatchObject({ code: 'safetensors-invalid', cause });
+    await expect(collect(source.read('large'))).rejects.toMatchObject({ code: 'read-failed', cause });
   });
 
   test('closes its files once, and is of no use after that', async () => {

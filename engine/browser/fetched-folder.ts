@@ -1,4 +1,5 @@
-import { type Folder, reasonOf, tooLarge } from '../folder.ts';
+import { quote } from '../../kernels/json.ts';
+import { type Folder, notFound, reasonOf, tooLarge } from '../folder.ts';
 import type { ByteFile } from '../safetensors/source.ts';
 import { blobFile } from './blob-file.ts';
 import { Requests } from './requests.ts';
@@ -29,9 +30,11 @@ const headBytes = 256 * 1024;
  * Small files are fetched once and kept as long as the folder. Weights are fetched in ranges, so that no more than a few
  * chunks of them are ever in memory; where the server does not send ranges, or hides from a page of another origin how
  * long the file is, it is downloaded into a blob, which browsers keep on disk where it is large.
+ *
+ * @throws ModelError `model-not-found` where `url` is no address
  */
 export function fetchedFolder(url: string | URL, options: FetchedFolderOptions = {}): Folder {
-  const address = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
+  const address = addressOf(url);
   const requests = new Requests(options);
   const kept = new Map<string, Promise<Uint8Array | undefined>>();
   const locate = (name: string) => {
@@ -45,12 +48,24 @@ export function fetchedFolder(url: string | URL, options: FetchedFolderOptions =
     locate,
     list: async () => [],
     read: (name, maxBytes) => {
-      const bytes = kept.get(name) ?? fetchWhole(requests, locate(name), maxBytes);
+      const earlier = kept.get(name);
+      if (earlier) return earlier;
+      const bytes = fetchWhole(requests, locate(name), maxBytes);
       kept.set(name, bytes);
+      // What failed is asked for again.
+      bytes.catch(() => kept.delete(name));
       return bytes;
     },
     open: (name) => openFetched(requests, locate(name), options.onDownload),
   };
+}
+
+function addressOf(url: string | URL): URL {
+  try {
+    return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
+  } catch (cause) {
+    throw notFound(`The address of a model folder must be a URL, but is ${quote(String(url))}.`, { cause });
+  }
 }
 
 /** The last part of the path; of a model hub's `OWNER/NAME/resolve/REVISION` the name. */
@@ -81,18 +96,19 @@ async function openFetched(
   if (!response) return undefined;
   // What an empty file has no part of.
   if (response.status === 416) return blobFile(url, new Blob());
-  const size = totalOf(response);
-  if (response.status === 206 && size !== undefined) {
-    return rangedFile(requests, { url, size, head: new Uint8Array(await response.arrayBuffer()) });
+  const part = response.status === 206 ? partOf(response) : undefined;
+  if (part?.begin === 0) {
+    const head = new Uint8Array(Math.min(part.size, headBytes));
+    return rangedFile(requests, { url, size: part.size, head: head.subarray(0, await fill(head, response)) });
   }
   const whole = response.status === 206 ? await requests.get(url) : response;
   return whole && blobFile(url, await download(whole, url, onDownload));
 }
 
-/** How long a file is of which a part came. */
-function totalOf(response: Response): number | undefined {
-  const [, total] = /\/(\d+)$/.exec(response.headers.get('content-range') ?? '') ?? [];
-  return total === undefined ? undefined : Number(total);
+/** Where a part begins that came, and how long its file is; undefined where the server does not tell, or hides it. */
+function partOf(response: Response): { readonly begin: number; readonly size: number } | undefined {
+  const [, begin, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(response.headers.get('content-range') ?? '') ?? [];
+  return size === undefined ? undefined : { begin: Number(begin), size: Number(size) };
 }
 
 /** The beginning is at hand, all else is fetched as it is read. */
@@ -111,8 +127,12 @@ function rangedFile(
         return end - position;
       }
       const response = await requests.part(url, { begin: position, end });
-      const now = totalOf(response);
-      if (now !== undefined && now !== size) throw new Error(`it has ${now} bytes now, where it had ${size}`);
+      const part = partOf(response);
+      if (part?.begin !== position || part.size !== size) {
+        await response.body?.cancel();
+        const came = part ? `the part from byte ${part.begin} of ${part.size}` : 'one that it does not tell of';
+        throw new Error(`the server must send the part from byte ${position} of ${size}, but sent ${came}`);
+      }
       return fill(target.subarray(0, end - position), response);
     },
     close: async () => {},

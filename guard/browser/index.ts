@@ -3,5 +3,4 @@
 export { fetchedFolder, type OnDownload, pickedFolder } from '../../engine/browser/index.ts';
 export type { Folder } from '../../engine/folder.ts';
 export * from '../portable.ts';
-export { Guard } from './guard.ts';
-export type { ModelPlace, PageLoadOptions } from './load.ts';
+export { Guard, type ModelPlace, type PageLoadOptions } from './guard.ts';

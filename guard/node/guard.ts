@@ -1,5 +1,10 @@
+import { diskFolder } from '../../engine/node/disk-folder.ts';
+import { openDevice } from '../../engine/node/open-device.ts';
+import { tuningFiles } from '../../engine/node/tuning-file.ts';
+import { assembleGuard } from '../assemble.ts';
 import { Guard as PortableGuard } from '../guard.ts';
 import type { LoadOptions } from '../options.ts';
+import { embeddedModel } from './load.ts';
 
 /**
  * Judges conversations by a policy. Checks may be asked for side by side: they go through the model together, and a result
@@ -14,8 +19,9 @@ export class Guard extends PortableGuard {
    * Loads a model folder; without one, the small demonstration model of this package.
    * @throws ModelError, TokenizerError, PolicyError, CalibrationError, DeviceError, OptionError, or the signal's reason
    */
-  static async load(folder?: string, options: LoadOptions = {}): Promise<Guard> {
-    const { loadGuard } = await import('./load.ts');
-    return loadGuard(folder, options);
+  static load(folder: string = embeddedModel, options: LoadOptions = {}): Promise<Guard> {
+    const reload = () => Guard.load(folder, options);
+    const platform = { openDevice, tuning: tuningFiles() };
+    return assembleGuard(diskFolder(folder), options, platform, (parts) => new Guard({ ...parts, reload }));
   }
 }

@@ -1,15 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { diskFolder } from '../../engine/node/disk-folder.ts';
-import { openDevice } from '../../engine/node/open-device.ts';
-import { tuningFiles } from '../../engine/node/tuning-file.ts';
-import { assembleGuard } from '../assemble.ts';
 import { type Calibration, parseCalibration } from '../calibration/calibration.ts';
 import { CalibrationError, PolicyError } from '../errors.ts';
-import type { LoadOptions } from '../options.ts';
 import { builtInPolicies } from '../policies/index.ts';
 import { type Policy, parsePolicyText } from '../policy.ts';
-import { Guard } from './guard.ts';
 
 /** The demonstration model that comes with this package. */
 export const embeddedModel = fileURLToPath(new URL('../models/tiny-guard', import.meta.url));
@@ -44,11 +38,4 @@ export async function readCalibration(file: string): Promise<Calibration> {
     throw new CalibrationError('calibration-invalid', `${file} is not JSON: ${(cause as Error).message}.`, { cause });
   }
   return parseCalibration(json, file);
-}
-
-/** Puts a guard together from a model folder on a disk. @throws as `assembleGuard` does */
-export function loadGuard(folder: string = embeddedModel, options: LoadOptions = {}): Promise<Guard> {
-  const reload = () => loadGuard(folder, options);
-  const platform = { openDevice, tuning: tuningFiles() };
-  return assembleGuard(diskFolder(folder), options, platform, (parts) => new Guard({ ...parts, reload }));
 }
