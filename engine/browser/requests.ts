@@ -58,7 +58,9 @@ export class Requests {
   }
 
   async #ask(url: string, range?: Range): Promise<Response> {
-    const headers = range ? { headers: { range: `bytes=${range.begin}-${range.end - 1}` } } : {};
+    const headers = range
+      ? { headers: { range: `bytes=${range.begin}-${range.end - 1}` }, cache: 'no-store' as const }
+      : {};
     const signal = this.#signal ? { signal: this.#signal } : {};
     try {
       return await this.#fetch(url, { ...headers, ...signal });
