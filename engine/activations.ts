@@ -1,4 +1,5 @@
 import { bytesPerElement, product } from '../kernels/contract.ts';
+import type { AdapterRoom } from './adapter-weights.ts';
 import type { Backend, Tensor } from './backend.ts';
 import { batchLimits } from './batch.ts';
 import type { LlamaConfig } from './config.ts';
@@ -13,17 +14,26 @@ export interface Rows {
   readonly queries: Tensor; // (rows, heads, headDim)
   readonly attended: Tensor; // (rows, heads, headDim)
   readonly gated: Tensor; // (rows, intermediate)
+  /** What the gate takes, where an adapter changes it. */
+  readonly ungated: Tensor | undefined; // (rows, intermediate, 2)
+  /** Room for what is between the two matrices of an adapter, (rows, rank), where there are adapters. */
+  readonly low: Tensor | undefined;
 }
 
 export type WantedRows = Rows & { readonly logits: Tensor }; // (rows, vocabulary)
 
 type Buffer = 'x' | 'queries' | 'wantedX' | 'wantedQueries' | 'narrow' | 'wide' | 'logits';
+/** Those that there are only where adapters are kept apart. */
+type AdapterBuffer = 'ungated' | 'low';
+type Shapes = Readonly<Record<Buffer, readonly number[]> & Partial<Record<AdapterBuffer, readonly number[]>>>;
+
+const noAdapters: AdapterRoom = { rank: 0, gates: false };
 
 /**
  * Buffers of the largest batch. What is never needed at the same time shares one: `narrow` is normed or attended, `wide`
  * projections or gated, of all rows or of the wanted ones.
  */
-function shapes(config: LlamaConfig, maxTokens: number): Readonly<Record<Buffer, readonly [number, number]>> {
+function shapes(config: LlamaConfig, maxTokens: number, { rank, gates }: AdapterRoom): Shapes {
   const { hiddenSize, intermediateSize, numAttentionHeads, numKeyValueHeads, headDim, vocabularySize } = config;
   const { wanted } = batchLimits;
   const queries = numAttentionHeads * headDim;
@@ -36,25 +46,33 @@ function shapes(config: LlamaConfig, maxTokens: number): Readonly<Record<Buffer,
     narrow: [rows, Math.max(hiddenSize, queries)],
     wide: [rows, Math.max(queries + 2 * numKeyValueHeads * headDim, intermediateSize)],
     logits: [wanted, vocabularySize],
+    ...(gates ? { ungated: [rows, 2 * intermediateSize] } : {}),
+    ...(rank > 0 ? { low: [rows, rank] } : {}),
   };
 }
 
 /** Bytes that `Activations` takes. */
-export function activationBytes(config: LlamaConfig, maxTokens: number): number {
-  return Object.values(shapes(config, maxTokens)).reduce((sum, shape) => sum + product(shape) * bytesPerElement.f32, 0);
+export function activationBytes(config: LlamaConfig, maxTokens: number, adapters = noAdapters): number {
+  return Object.values(shapes(config, maxTokens, adapters)).reduce(
+    (sum, shape) => sum + product(shape) * bytesPerElement.f32,
+    0,
+  );
 }
 
 /** The working memory of a forward pass, planned once for the largest batch. */
 export class Activations implements Disposable {
   readonly maxTokens: number;
   readonly #config: LlamaConfig;
-  readonly #buffers: Readonly<Record<Buffer, Tensor>>;
+  readonly #buffers: Readonly<Record<Buffer, Tensor> & Partial<Record<AdapterBuffer, Tensor>>>;
 
-  constructor(backend: Backend, config: LlamaConfig, maxTokens: number) {
+  constructor(backend: Backend, config: LlamaConfig, maxTokens: number, adapters = noAdapters) {
     this.maxTokens = maxTokens;
     this.#config = config;
     this.#buffers = Object.fromEntries(
-      Object.entries(shapes(config, maxTokens)).map(([name, shape]) => [name, backend.allocate(name, 'f32', shape)]),
+      Object.entries(shapes(config, maxTokens, adapters)).map(([name, shape]) => [
+        name,
+        backend.allocate(name, 'f32', shape),
+      ]),
     ) as Record<Buffer, Tensor>;
   }
 
@@ -71,7 +89,7 @@ export class Activations implements Disposable {
 
   #view(count: number, x: Tensor, queries: Tensor): Rows {
     const { hiddenSize, intermediateSize, numAttentionHeads, numKeyValueHeads, headDim } = this.#config;
-    const { narrow, wide } = this.#buffers;
+    const { narrow, wide, ungated, low } = this.#buffers;
     const heads = [count, numAttentionHeads, headDim];
     return {
       count,
@@ -81,6 +99,8 @@ export class Activations implements Disposable {
       queries: queries.view(heads),
       attended: narrow.view(heads),
       gated: wide.view([count, intermediateSize]),
+      ungated: ungated?.view([count, intermediateSize, 2]),
+      low,
     };
   }
 

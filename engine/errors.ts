@@ -1,13 +1,14 @@
 import { LlamaGuardError } from '../kernels/errors.ts';
 
 /**
- * A model folder that cannot be used: something is missing, malformed, of another architecture or does not fit. With
+ * A model or adapter folder that cannot be used: something is missing, malformed, of another kind or does not fit. With
  * `read-failed` a disk or a server failed midway: the folder may serve another time.
  */
 export class ModelError extends LlamaGuardError<
   | 'model-not-found'
   | 'config-invalid'
   | 'architecture-unsupported'
+  | 'adapter-unsupported'
   | 'safetensors-invalid'
   | 'tensor-missing'
   | 'tensor-mismatch'

@@ -31,6 +31,13 @@ export interface Folder {
 export const maxConfigBytes = 1024 * 1024;
 const maxJsonDepth = 32;
 
+/** The files of a folder. @param expected what messages say that there should be @throws ModelError `model-not-found` */
+export function listFiles(folder: Folder, expected: string): Promise<readonly FolderFile[]> {
+  return folder.list().catch((cause) => {
+    throw notFound(`${folder.location}: ${expected}, but ${reasonOf(cause)}.`, { cause });
+  });
+}
+
 /** Parses a JSON file; undefined where there is none. @throws RangeError, SyntaxError, or why it cannot be read */
 export async function readJson(folder: Folder, name: string, maxBytes: number): Promise<unknown> {
   const bytes = await folder.read(name, maxBytes);

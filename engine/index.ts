@@ -1,5 +1,8 @@
 /** The inference engine: token ids in, logits out. Knows nothing of text or safety. */
 export { LlamaGuardError } from '../kernels/errors.ts';
+export { type Adapter, type AdapterFiles, adapterOf, type LowRankUpdate } from './adapter.ts';
+export { parseAdapterConfig } from './adapter-config.ts';
+export { type AdapterFolder, openAdapter, openAdapters } from './adapter-folder.ts';
 export { type ArchitectureName, architectures } from './architectures.ts';
 export type {
   Backend,
@@ -19,6 +22,7 @@ export type { Probe } from './forward.ts';
 export { type Context, cacheTokensWithin } from './kv-cache.ts';
 export { Llama, type LlamaOptions, type SequenceInput } from './llama.ts';
 export { type MemoryNeeds, memoryNeeds } from './memory-needs.ts';
+export { mergedSource } from './merged-source.ts';
 export { type ModelFolder, openModel } from './model-folder.ts';
 export { PrefixCache, type PromptReading, type ReadOptions } from './prefix-cache.ts';
 export { type ByteFile, SafetensorsSource, type TensorSource } from './safetensors/source.ts';

@@ -141,6 +141,8 @@ export class KeyValueCache implements Disposable {
 
 /** What a sequence has seen so far. Forks share everything up to where they part. */
 export class Context implements Disposable {
+  /** The name of the adapter that its keys and values are computed with. */
+  readonly adapter: string | undefined;
   readonly #cache: KeyValueCache;
   /** The slots of its tokens, in the order of the text. */
   readonly #runs: Run[];
@@ -149,7 +151,8 @@ export class Context implements Disposable {
   #holds = 0;
   #disposed = false;
 
-  constructor(cache: KeyValueCache, runs: readonly Run[] = []) {
+  constructor(cache: KeyValueCache, runs: readonly Run[] = [], adapter?: string) {
+    this.adapter = adapter;
     this.#cache = cache;
     this.#runs = [...runs];
     for (const run of runs) cache.retain(run);
@@ -185,7 +188,7 @@ export class Context implements Disposable {
       runs.push({ firstSlot, length: Math.min(have, left) });
       left -= have;
     }
-    return new Context(this.#cache, runs);
+    return new Context(this.#cache, runs, this.adapter);
   }
 
   /**

@@ -1,10 +1,12 @@
 import { ropeTables } from '../kernels/rope-and-cache/index.ts';
 import { Activations } from './activations.ts';
+import type { Adapter } from './adapter.ts';
+import { type AdapterWeights, adapterRoom, loadAdapters } from './adapter-weights.ts';
 import type { Backend, DeviceDescription, KernelChoices, MemoryUse, Tensor, TuneOptions } from './backend.ts';
 import { BatchBuffers } from './batch.ts';
 import type { LlamaConfig } from './config.ts';
 import { SessionError } from './errors.ts';
-import { forward, type LlamaState, type Probe } from './forward.ts';
+import type { LlamaState, Probe } from './forward.ts';
 import { Context, KeyValueCache } from './kv-cache.ts';
 import { assertFits, type Sizes, sizesOf } from './memory-needs.ts';
 import { PickBuffers } from './picks.ts';
@@ -16,10 +18,13 @@ import { type LlamaWeights, type LoadWeightsOptions, loadWeights, type WeightDTy
 export interface LlamaOptions extends LoadWeightsOptions, Partial<Sizes> {
   /** How matrices are held on the device. */
   readonly dtype: WeightDType;
+  /** Adapters to keep beside the weights, by the names that contexts ask for them by. */
+  readonly adapters?: Readonly<Record<string, Adapter>>;
 }
 
 /** Some new tokens for a context, and which of them to report on. */
 export interface SequenceInput {
+  /** Its adapter is what they go through. */
   readonly context: Context;
   readonly ids: readonly number[];
   /** Indices into `ids`, ascending, whose next-token distributions are wanted. */
@@ -50,7 +55,13 @@ export class Llama implements AsyncDisposable {
   readonly #reclaimers = new Set<(slots: number) => void>();
   readonly #scheduler: Scheduler;
 
-  private constructor(backend: Backend, state: LlamaState, dtype: WeightDType, sizes: Sizes) {
+  private constructor(
+    backend: Backend,
+    state: LlamaState,
+    adapters: ReadonlyMap<string, AdapterWeights>,
+    dtype: WeightDType,
+    sizes: Sizes,
+  ) {
     this.config = state.config;
     this.dtype = dtype;
     this.contextLength = sizes.contextLength;
@@ -58,7 +69,7 @@ export class Llama implements AsyncDisposable {
     this.#state = state;
     this.#passTokens = sizes.passTokens;
     this.#batches = new BatchBuffers(backend, sizes.passTokens);
-    this.#plans = new ForwardPlans(backend, state);
+    this.#plans = new ForwardPlans(backend, state, adapters);
     this.#picks = new PickBuffers(backend);
     this.#scheduler = new Scheduler(state.cache, sizes.passTokens, (pass) => this.#run(pass));
   }
@@ -87,21 +98,30 @@ export class Llama implements AsyncDisposable {
       const sizes = sizesOf(config, options);
       assertFits(backend, config, options);
       const weights = await makeWeights();
+      const { dtype, adapters: kept = {}, signal } = options;
+      const adapters = await loadAdapters(backend, config, kept, dtype, signal);
       const tables = ropeTables(sizes.contextLength, config.headDim, config.ropeTheta, config.ropeScaling);
       const half = [sizes.contextLength, config.headDim / 2];
       const rotation = { cos: backend.allocate('cos', 'f32', half), sin: backend.allocate('sin', 'f32', half) };
       backend.write(rotation.cos, tables.cos);
       backend.write(rotation.sin, tables.sin);
       const cache = new KeyValueCache(backend, config, sizes.cacheTokens);
-      const activations = new Activations(backend, config, sizes.passTokens);
+      const room = adapterRoom(config, Object.values(kept));
+      const activations = new Activations(backend, config, sizes.passTokens, room);
       await backend.finish();
-      const llama = new Llama(backend, { config, weights, rotation, cache, activations }, options.dtype, sizes);
+      const state = { config, weights, rotation, cache, activations };
+      const llama = new Llama(backend, state, adapters, dtype, sizes);
       await llama.#prepare();
       return llama;
     } catch (error) {
       await backend[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  /** The names of the adapters that are kept beside the weights. */
+  get adapters(): readonly string[] {
+    return this.#plans.adapters;
   }
 
   get device(): DeviceDescription {
@@ -131,9 +151,21 @@ export class Llama implements AsyncDisposable {
     return { [Symbol.dispose]: () => void this.#reclaimers.delete(reclaim) };
   }
 
-  /** An empty context; dispose it to give its part of the cache back. */
-  createContext(): Context {
-    return new Context(this.#state.cache);
+  /**
+   * An empty context; dispose it to give its part of the cache back.
+   * @param adapter the name of the adapter that all of it, and of its forks, goes through; none by default
+   * @throws SessionError `invalid-argument`
+   */
+  createContext(adapter?: string): Context {
+    this.assertAdapter(adapter);
+    return new Context(this.#state.cache, [], adapter);
+  }
+
+  /** @throws SessionError `invalid-argument` where there is no adapter of that name */
+  assertAdapter(adapter: string | undefined): void {
+    if (adapter === undefined || this.adapters.includes(adapter)) return;
+    const known = this.adapters.length > 0 ? `are ${this.adapters.join(', ')}` : 'is none';
+    throw new SessionError('invalid-argument', `There is no adapter '${adapter}' beside this model: there ${known}.`);
   }
 
   /**
@@ -232,13 +264,13 @@ export class Llama implements AsyncDisposable {
   }
 
   /** Queues a pass and its reads on the device. */
-  #run({ parts, probe }: Pass): PassResults {
+  #run({ parts, adapter, probe }: Pass): PassResults {
     const picks = parts.flatMap((part) => part.wanted.map(() => part.picks ?? []));
     const whole = parts.reduce((sum, part) => sum + (part.picks ? 0 : part.wanted.length), 0);
     const batch = this.#batches.pack(parts);
     // Before the pass: a write between two operations would divide its submit.
     const pick = whole < picks.length ? this.#picks.prepare(picks) : undefined;
-    const padded = probe ? forward(this.#backend, this.#state, batch, probe) : this.#plans.run(batch);
+    const padded = this.#plans.run(batch, adapter, probe);
     const { vocabularySize } = this.config;
     const picked = pick?.(padded.view([picks.length, vocabularySize]));
     const inFull = whole > 0 ? this.#readRows(padded.view([whole, vocabularySize])) : undefined;
@@ -278,7 +310,8 @@ const tunedCounts = (passTokens: number): number[] =>
 function place({ context, ids, wanted, headroom }: SequenceInput): PlacedSequence {
   const firstPosition = context.length;
   const slots = context.append(ids.length, headroom);
-  return { ids: [...ids], firstPosition, slots, spans: context.spans, wanted: [...wanted], hold: context.hold() };
+  const { adapter, spans } = context;
+  return { ids: [...ids], firstPosition, slots, spans, wanted: [...wanted], adapter, hold: context.hold() };
 }
 
 function assertAscending(wanted: readonly number[], length: number): void {

@@ -1,5 +1,7 @@
 import { weightDTypes } from '../kernels/contract.ts';
 import { activationBytes } from './activations.ts';
+import type { Adapter } from './adapter.ts';
+import { adapterBytes, adapterRoom } from './adapter-weights.ts';
 import type { Backend } from './backend.ts';
 import type { LlamaConfig } from './config.ts';
 import { DeviceError, SessionError } from './errors.ts';
@@ -21,6 +23,8 @@ export interface Sizes {
 /** Bytes that a model takes on a device, by what they are for. */
 export interface MemoryNeeds {
   readonly weights: number;
+  /** Of adapters that are kept apart. */
+  readonly adapters: number;
   readonly cache: number;
   readonly activations: number;
   readonly total: number;
@@ -40,31 +44,35 @@ export function sizesOf(config: LlamaConfig, options: Partial<Sizes>): Sizes {
   return { contextLength, cacheTokens, passTokens };
 }
 
+/** What the memory of a model depends on. */
+export interface MemoryOptions extends Partial<Sizes> {
+  readonly dtype: WeightDType;
+  /** Adapters that are kept apart. */
+  readonly adapters?: Readonly<Record<string, Pick<Adapter, 'updates'>>>;
+}
+
 /** What `Llama.load` with these options takes on a device. */
-export function memoryNeeds(
-  config: LlamaConfig,
-  options: Partial<Sizes> & { readonly dtype: WeightDType },
-): MemoryNeeds {
+export function memoryNeeds(config: LlamaConfig, options: MemoryOptions): MemoryNeeds {
   const { contextLength, cacheTokens, passTokens } = sizesOf(config, options);
   const weights = weightBytes(config, options.dtype);
   const cache = cacheTokens * bytesPerToken(config);
-  const activations = activationBytes(config, passTokens) + contextLength * config.headDim * 4 + pickBytes;
-  return { weights, cache, activations, total: weights + cache + activations };
+  const kept = Object.values(options.adapters ?? {});
+  const adapters = kept.reduce((sum, adapter) => sum + adapterBytes(config, adapter, options.dtype), 0);
+  const rows = activationBytes(config, passTokens, adapterRoom(config, kept));
+  const activations = rows + contextLength * config.headDim * 4 + pickBytes;
+  return { weights, adapters, cache, activations, total: weights + adapters + cache + activations };
 }
 
 /** What to do about each consumer of device memory. */
 const remedies = {
   weights: { name: 'weights', remedy: 'a smaller dtype' },
+  adapters: { name: 'adapters', remedy: 'fewer adapters' },
   cache: { name: 'key-value cache', remedy: 'a smaller key-value cache' },
   activations: { name: 'activations', remedy: 'shorter passes' },
 } as const;
 
 /** @throws DeviceError `out-of-memory` that names the consumers, the largest first, and a dtype in which the model fits */
-export function assertFits(
-  backend: Backend,
-  config: LlamaConfig,
-  options: Partial<Sizes> & { readonly dtype: WeightDType },
-): void {
+export function assertFits(backend: Backend, config: LlamaConfig, options: MemoryOptions): void {
   const needs = memoryNeeds(config, options);
   if (needs.total <= backend.memoryBudget) return;
   const narrower = weightDTypes
@@ -72,7 +80,8 @@ export function assertFits(
     .map((dtype) => ({ dtype, total: memoryNeeds(config, { ...options, dtype }).total }));
   const fitting = narrower.find(({ total }) => total <= backend.memoryBudget);
   const advice = fitting ? ` As ${fitting.dtype} it needs ${formatBytes(fitting.total)}.` : '';
-  const largestFirst = (['weights', 'cache', 'activations'] as const).toSorted((a, b) => needs[b] - needs[a]);
+  const consumers = (['weights', 'adapters', 'cache', 'activations'] as const).filter((part) => needs[part] > 0);
+  const largestFirst = consumers.toSorted((a, b) => needs[b] - needs[a]);
   const [first, second] = largestFirst.map((part) => remedies[part].remedy);
   throw new DeviceError(
     'out-of-memory',

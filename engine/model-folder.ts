@@ -6,6 +6,7 @@ import {
   closeAll,
   type Folder,
   type FolderFile,
+  listFiles,
   maxConfigBytes,
   notFound,
   openFiles,
@@ -45,6 +46,10 @@ const otherForms: readonly { readonly pattern: RegExp; readonly advice: string }
     pattern: /^consolidated\..*\.pth$/,
     advice: 'These are the weights as Meta first released them. Take the "-hf" edition of the model.',
   },
+  {
+    pattern: /^adapter_(?:config\.json|model\.)/,
+    advice: 'This is an adapter: give the model that it was trained on, and this folder as an adapter of it.',
+  },
   { pattern: /\.gguf$/, advice: 'GGUF is not read. Take the Hugging Face folder that it was made from.' },
 ];
 
@@ -59,10 +64,7 @@ const otherForms: readonly { readonly pattern: RegExp; readonly advice: string }
  *   `dtype-unsupported` where it is there but cannot be used
  */
 export async function openModel(folder: Folder): Promise<ModelFolder> {
-  const files = await folder.list().catch((cause) => {
-    const expected = `a model folder must hold ${configName} and ${singleName}`;
-    throw notFound(`${folder.location}: ${expected}, but ${reasonOf(cause)}.`, { cause });
-  });
+  const files = await listFiles(folder, `a model folder must hold ${configName} and ${singleName}`);
   const json = await readConfig(folder, files);
   const configPath = folder.locate(configName);
   const architecture = architectureOf(json, configPath);

@@ -8,6 +8,8 @@ export interface ReadOptions {
   readonly rows?: number | undefined;
   /** Slots to keep free for what is appended to forks of the prompt's context while the reading is open. */
   readonly headroom?: number | undefined;
+  /** The name of the adapter that it goes through; none by default. */
+  readonly adapter?: string | undefined;
   /** Makes a prompt that waits give up as soon as another one is done; what the device has begun is finished. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -26,6 +28,7 @@ interface Request {
   readonly ids: readonly number[];
   readonly headroom: number;
   readonly rows: number;
+  readonly adapter: string | undefined;
   readonly signal: AbortSignal | undefined;
   readonly compute: (input: SequenceInput) => Promise<Float32Array[][]>;
   readonly resolve: (reading: PromptReading) => void;
@@ -35,7 +38,7 @@ interface Request {
 /**
  * Reads prompts, and of each computes only what no earlier one begins with.
  *
- * Prompts are kept, found by their ids, until somebody needs their slots. A prompt is begun once there is room for all
+ * Prompts are kept, found by their ids and adapter, until somebody needs their slots. A prompt is begun once there is room for all
  * that is new in it and for its headroom, besides that of the prompts that are being read; those that must wait are
  * served in the order in which they came, so each that fits alone gets its turn. Prompts begun in one turn of the event
  * loop go through the model together, and what they share goes through once.
@@ -52,7 +55,7 @@ export class PrefixCache implements Disposable {
 
   constructor(llama: Llama) {
     this.#llama = llama;
-    this.#tree = new PrefixTree(llama.createContext());
+    this.#tree = new PrefixTree([undefined, ...llama.adapters].map((adapter) => llama.createContext(adapter)));
     this.#shortage = llama.onShortage((slots) => this.#tree.shrink(slots));
   }
 
@@ -85,15 +88,16 @@ export class PrefixCache implements Disposable {
 
   async #read(
     ids: readonly number[],
-    { headroom = 0, rows = 1, signal }: ReadOptions,
+    { headroom = 0, rows = 1, adapter, signal }: ReadOptions,
     compute: Request['compute'],
   ): Promise<PromptReading> {
     signal?.throwIfAborted();
     if (!(rows > 0 && rows <= ids.length)) {
       throw new SessionError('invalid-argument', `Of a prompt of ${ids.length} tokens ${rows} were asked about.`);
     }
+    this.#llama.assertAdapter(adapter);
     return new Promise<PromptReading>((resolve, reject) => {
-      this.#waiting.push({ ids, headroom, rows, signal, compute, resolve, reject });
+      this.#waiting.push({ ids, headroom, rows, adapter, signal, compute, resolve, reject });
       if (this.#waiting.length === 1) this.#serve();
     });
   }
@@ -110,10 +114,10 @@ export class PrefixCache implements Disposable {
 
   /** Whether the request need not wait any longer: it was begun, or can never be. */
   #begin(request: Request): boolean {
-    const { ids, headroom, rows: count, compute, resolve, reject } = request;
+    const { ids, headroom, rows: count, adapter, compute, resolve, reject } = request;
     const llama = this.#llama;
     // The last tokens always go through the model, since what comes after them is wanted.
-    const { node, length } = this.#tree.find(ids, ids.length - count);
+    const { node, length } = this.#tree.find(ids, ids.length - count, adapter);
     const fresh = ids.length - length;
     const room = llama.freeCacheTokens + this.#tree.evictable - this.#tree.evictableOn(node) - this.#headroom;
     if (room < fresh + headroom) {

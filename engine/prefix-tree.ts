@@ -24,21 +24,26 @@ interface Node extends PrefixNode {
 
 /**
  * A radix tree of the prompts that the cache holds (as in SGLang's RadixAttention, arXiv 2312.07104): prompts share a
- * node as far as their ids are the same, so the longest known beginning of a prompt is found in one walk along it.
+ * node as far as their ids are the same, so the longest known beginning of a prompt is found in one walk along it. Keys
+ * and values belong to the adapter that they were computed with, so each adapter has a root of its own.
  *
  * What nobody stands on can be evicted, the least recently used first and each prompt from its end, since beginnings are
  * what prompts share. What has been reused, as policies are, is passed over once for each reuse (the clock algorithm
  * with counts), so that conversations seen once go before it.
  */
 export class PrefixTree implements Disposable {
-  readonly #root: Node;
-  /** All nodes but the root by their last use, the oldest first; each comes after its children. */
+  /** By the adapter's name. */
+  readonly #roots: ReadonlyMap<string | undefined, Node>;
+  /** All nodes but the roots by their last use, the oldest first; each comes after its children. */
   readonly #order = new Set<Node>();
   #evictable = 0;
 
-  /** @param empty an empty context, which the tree takes over */
-  constructor(empty: Context) {
-    this.#root = { parent: undefined, ids: [], context: empty, children: new Map(), readers: 0, chances: 0 };
+  /** @param empty an empty context of each adapter, which the tree takes over */
+  constructor(empty: readonly Context[]) {
+    const rootOf = (context: Context): Node => {
+      return { parent: undefined, ids: [], context, children: new Map(), readers: 0, chances: 0 };
+    };
+    this.#roots = new Map(empty.map((context) => [context.adapter, rootOf(context)]));
   }
 
   /** Tokens that can be evicted. */
@@ -51,9 +56,13 @@ export class PrefixTree implements Disposable {
     return this.#path(node).reduce((sum, { readers, ids }) => sum + (readers === 0 ? ids.length : 0), 0);
   }
 
-  /** The longest known beginning of the first `limit` ids: its node and its length. */
-  find(ids: readonly number[], limit = ids.length): { readonly node: PrefixNode; readonly length: number } {
-    let node = this.#root;
+  /** The longest beginning of the first `limit` ids that is known under an adapter: its node and its length. */
+  find(
+    ids: readonly number[],
+    limit = ids.length,
+    adapter?: string,
+  ): { readonly node: PrefixNode; readonly length: number } {
+    let node = this.#roots.get(adapter)!;
     let length = 0;
     while (length < limit) {
       const child = node.children.get(ids[length]!);
@@ -116,11 +125,13 @@ export class PrefixTree implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const child of [...this.#root.children.values()]) this.#drop(child);
-    this.#root.context[Symbol.dispose]();
+    for (const root of this.#roots.values()) {
+      for (const child of [...root.children.values()]) this.#drop(child);
+      root.context[Symbol.dispose]();
+    }
   }
 
-  /** From a node up to below the root. */
+  /** From a node up to below its root. */
   #path(node: PrefixNode): Node[] {
     const path: Node[] = [];
     for (let at = node as Node; at.parent; at = at.parent) path.push(at);

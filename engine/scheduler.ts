@@ -5,6 +5,8 @@ import { contextLost, type KeyValueCache } from './kv-cache.ts';
 
 /** New tokens of a context whose slots are taken; `wanted` ascends. */
 export interface PlacedSequence extends SequencePart {
+  /** The name of the adapter that they go through. */
+  readonly adapter: string | undefined;
   /** Keeps the slots until the tokens are handed to the device. */
   readonly hold: Disposable;
 }
@@ -16,9 +18,10 @@ export interface Wish {
   readonly probe?: Probe | undefined;
 }
 
-/** Tokens that go through the model at once. Parts that want logits come before those that want log-probabilities. */
+/** Tokens that go through the model, and one adapter, at once. Parts that want logits come before those that want log-probabilities. */
 export interface Pass {
   readonly parts: readonly (SequencePart & Pick<Wish, 'picks'>)[];
+  readonly adapter: string | undefined;
   readonly probe?: Probe | undefined;
 }
 
@@ -57,6 +60,9 @@ interface Part extends SequencePart {
  * Requests wait in the order in which they came while a pass is under way; what waits then goes into the next ones
  * together, split where it exceeds a pass. A second pass is started while one is under way only if it is full, since it
  * could not become a better one by waiting: so the device does not idle between passes, and requests still gather.
+ *
+ * A pass goes through one adapter, or none: that of who has waited longest. What goes through others is passed over, which
+ * no order forbids, since tokens only build on those that went through the same.
  *
  * A pass that fails rejects the requests in it and those that build on their tokens; others go on.
  */
@@ -107,9 +113,11 @@ export class Scheduler {
   }
 
   #fillsPass(): boolean {
+    const { adapter } = this.#queue[0]!.sequence;
+    const together = this.#queue.filter(({ sequence }) => sequence.adapter === adapter);
     let tokens = 0;
     let wanted = 0;
-    for (const [count, { sequence, done }] of this.#queue.entries()) {
+    for (const [count, { sequence, done }] of together.entries()) {
       tokens += sequence.ids.length - done;
       wanted += sequence.wanted.length;
       if (tokens >= this.#passTokens || wanted >= batchLimits.wanted || count + 1 >= batchLimits.sequences) return true;
@@ -117,17 +125,22 @@ export class Scheduler {
     return false;
   }
 
-  /** The next pass: from the head of the queue, as much as keeps every limit. */
+  /** The next pass: the head of the queue and what can go with it, as much as keeps every limit. */
   #take(): Part[] {
     const parts: Part[] = [];
     let tokens = 0;
     let wanted = 0;
     let spans = 0;
-    while (this.#queue.length > 0) {
-      const waiting = this.#queue[0]!;
+    for (let at = 0; at < this.#queue.length; ) {
+      const waiting = this.#queue[at]!;
       const { request, sequence, done } = waiting;
       if (this.#cache.holdsLost(before(sequence))) {
         this.#fail(request, contextLost());
+        at = 0;
+        continue;
+      }
+      if (parts.length > 0 && sequence.adapter !== parts[0]!.waiting.sequence.adapter) {
+        at++;
         continue;
       }
       const head = parts[0]?.waiting.request;
@@ -139,6 +152,7 @@ export class Scheduler {
       if (full || spans + sequence.spans.length > batchLimits.spans) {
         if (parts.length > 0) break;
         this.#fail(request, tooScattered(sequence.spans.length));
+        at = 0;
         continue;
       }
       parts.push({
@@ -157,7 +171,7 @@ export class Scheduler {
       waiting.done = end;
       request.underWay++;
       if (end === sequence.ids.length) {
-        this.#queue.shift();
+        this.#queue.splice(at, 1);
         request.waiting--;
       }
     }
@@ -166,10 +180,10 @@ export class Scheduler {
 
   #start(parts: readonly Part[]): void {
     if (parts.length === 0) return;
-    const { probe } = parts[0]!.waiting.request;
+    const { request, sequence } = parts[0]!.waiting;
     let results: PassResults;
     try {
-      results = this.#run({ parts, probe });
+      results = this.#run({ parts, adapter: sequence.adapter, probe: request.probe });
     } catch (error) {
       for (const part of parts) {
         this.#cache.lose(part.slots);

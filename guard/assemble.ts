@@ -1,7 +1,16 @@
+import { openAdapter, openAdapters } from '../engine/adapter-folder.ts';
 import type { Backend } from '../engine/backend.ts';
 import type { DeviceChoice, DeviceDecision, OpenDeviceOptions } from '../engine/device-choice.ts';
-import type { Folder } from '../engine/folder.ts';
-import { cacheTokensWithin, Llama, type LlamaConfig, memoryNeeds, type WeightDType } from '../engine/index.ts';
+import { type Folder, reasonOf } from '../engine/folder.ts';
+import {
+  cacheTokensWithin,
+  Llama,
+  type LlamaConfig,
+  ModelError,
+  memoryNeeds,
+  mergedSource,
+  type WeightDType,
+} from '../engine/index.ts';
 import { type ModelFolder, openModel } from '../engine/model-folder.ts';
 import { type TuningStore, tune } from '../engine/tuning.ts';
 import { weightDTypes } from '../kernels/contract.ts';
@@ -11,13 +20,14 @@ import { assertCalibrates } from './calibration/calibration.ts';
 import { OptionError, PolicyError } from './errors.ts';
 import { folderFormat } from './folder-format.ts';
 import type { PromptFormat } from './formats/index.ts';
-import type { Guard, GuardParts } from './guard.ts';
-import { modelHash } from './identity.ts';
+import { adaptedName, type Guard, type GuardParts } from './guard.ts';
+import { adaptedHash, modelHash } from './identity.ts';
 import type { LoadOptions } from './options.ts';
 import { type Policy, parsePolicyText } from './policy.ts';
 
 /** What a platform brings to a guard: Node.js, or a page. */
-export interface GuardPlatform {
+export interface GuardPlatform<Place> {
+  folderAt(place: Place): Folder;
   openDevice(
     choice: DeviceChoice,
     options: OpenDeviceOptions,
@@ -70,26 +80,30 @@ export function resolveCacheTokens(cacheMemory: number | undefined, config: Llam
 
 /** Hashes the model with what decides how text becomes tokens, and turns a prompt. */
 async function hashOf({ folder, config, source }: ModelFolder): Promise<string> {
-  const contents = await Promise.all(textFiles.map(async (name) => [name, await folder.read(name, maxBytes)] as const));
+  const read = (name: string) =>
+    folder.read(name, maxBytes).catch((cause) => {
+      throw new ModelError('read-failed', `${folder.locate(name)}: ${reasonOf(cause)}.`, { cause });
+    });
+  const contents = await Promise.all(textFiles.map(async (name) => [name, await read(name)] as const));
   const found = contents.filter((entry): entry is [string, Uint8Array] => entry[1] !== undefined);
   return modelHash({ config, source, tokenizer: Object.fromEntries(found) });
 }
 
 /**
- * Puts a guard together from a model folder, wherever it lies.
+ * Puts a guard together from a model folder and those of adapters, wherever they lie.
  * @param create makes the guard of its parts; where it refuses them they are disposed
  * @throws ModelError, TokenizerError, PolicyError, CalibrationError, DeviceError, OptionError, or the signal's reason
  */
-export async function assembleGuard<Result extends Guard>(
-  folder: Folder,
-  options: LoadOptions,
-  platform: GuardPlatform,
+export async function assembleGuard<Result extends Guard, Place>(
+  place: Place,
+  options: LoadOptions<Place>,
+  platform: GuardPlatform<Place>,
   create: (parts: Omit<GuardParts, 'reload'>) => Result,
 ): Promise<Result> {
   const { signal } = options;
   signal?.throwIfAborted();
   try {
-    return await assemble(folder, options, platform, create);
+    return await assemble(place, options, platform, create);
   } catch (error) {
     // Whatever failed once it was told to stop, a fetch say, did so for that reason.
     signal?.throwIfAborted();
@@ -97,32 +111,51 @@ export async function assembleGuard<Result extends Guard>(
   }
 }
 
-async function assemble<Result extends Guard>(
-  folder: Folder,
-  options: LoadOptions,
-  platform: GuardPlatform,
+async function assemble<Result extends Guard, Place>(
+  place: Place,
+  options: LoadOptions<Place>,
+  platform: GuardPlatform<Place>,
   create: (parts: Omit<GuardParts, 'reload'>) => Result,
 ): Promise<Result> {
+  const folder = platform.folderAt(place);
   await using opened = await openModel(folder);
+  const { config } = opened;
+  const { mergedAdapter } = options;
+  await using merged =
+    mergedAdapter === undefined ? undefined : await openAdapter(platform.folderAt(mergedAdapter), config);
+  const beside = Object.entries(options.adapters ?? {}).map(([name, at]) => [name, platform.folderAt(at)] as const);
+  await using apart = await openAdapters(Object.fromEntries(beside), config);
+  const { adapters } = apart;
+  const source = merged ? mergedSource(opened.source, merged) : opened.source;
   const tokenizer = await tokenizerIn(folder);
   try {
-    assertFits(tokenizer, opened.config.vocabularySize);
+    assertFits(tokenizer, config.vocabularySize);
     const format = await folderFormat(opened, options.promptFormat);
     const { policy: asked = (own) => own } = options;
     const policy = typeof asked === 'function' ? asked(await folderPolicy(opened, format)) : asked;
     const dtype = resolveDType(options.dtype, opened);
-    const sizes = resolveCacheTokens(options.cacheMemory, opened.config);
-    const model = { name: folder.name, hash: await hashOf(opened) };
+    const sizes = resolveCacheTokens(options.cacheMemory, config);
+    const plain = await hashOf(opened);
+    const model = {
+      name: adaptedName(folder.name, merged?.folder.name),
+      hash: merged ? await adaptedHash(plain, merged) : plain,
+    };
+    const adapterHashes = new Map<string, string>();
+    for (const [name, adapter] of Object.entries(adapters)) {
+      adapterHashes.set(name, await adaptedHash(model.hash, adapter));
+    }
     const { calibration } = options;
-    if (calibration) assertCalibrates(calibration, { model, dtype });
+    const ofAdapter = [...adapterHashes.values()].some((hash) => hash === calibration?.model.hash);
+    if (calibration && !ofAdapter) assertCalibrates(calibration, { model, dtype });
     const { tuning = 'use', onTuning, signal } = options;
     const { backend, decision } = await platform.openDevice(options.device ?? 'auto', {
       ...options,
       tuning: tuning === 'ignore' ? 'ignore' : 'use',
-      memoryNeeded: memoryNeeds(opened.config, { ...options, ...sizes, dtype }).total,
+      memoryNeeded: memoryNeeds(config, { ...options, ...sizes, dtype, adapters }).total,
     });
     const {
       device: _device,
+      mergedAdapter: _merged,
       promptFormat: _format,
       policy: _policy,
       calibration: _calibration,
@@ -135,7 +168,7 @@ async function assemble<Result extends Guard>(
       cacheMemory: _cache,
       ...rest
     } = options;
-    const llama = await Llama.load(backend, opened.config, opened.source, { ...rest, ...sizes, dtype });
+    const llama = await Llama.load(backend, config, source, { ...rest, ...sizes, dtype, adapters });
     try {
       if (tuning === 'measure') {
         await tune(llama, backend, platform.tuning, {
@@ -143,8 +176,17 @@ async function assemble<Result extends Guard>(
           ...(signal ? { signal } : {}),
         });
       }
-      const { name, hash } = model;
-      return create({ model: name, modelHash: hash, llama, tokenizer, format, policy, calibration, decision });
+      return create({
+        model: model.name,
+        modelHash: model.hash,
+        adapterHashes,
+        llama,
+        tokenizer,
+        format,
+        policy,
+        calibration,
+        decision,
+      });
     } catch (error) {
       await llama[Symbol.asyncDispose]();
       throw error;

@@ -3,7 +3,7 @@ import { type Llama, SessionError } from '../engine/index.ts';
 import { LlamaGuardError } from '../kernels/errors.ts';
 import type { Tokenizer } from '../tokenizer/index.ts';
 import { actionOf, hasRules } from './actions.ts';
-import { type Calibration, calibrationOf, type RoleCalibration } from './calibration/calibration.ts';
+import { assertCalibrates, type Calibration, calibrationOf, type RoleCalibration } from './calibration/calibration.ts';
 import { decide } from './calibration/decide.ts';
 import { lastSpeaker, parseConversation } from './conversation.ts';
 import { OptionError } from './errors.ts';
@@ -35,6 +35,8 @@ export interface GuardParts {
   readonly model: string;
   /** See `modelHash`. */
   readonly modelHash: string;
+  /** See `adaptedHash`; by the names of the adapters that are kept beside the model. */
+  readonly adapterHashes: ReadonlyMap<string, string>;
   readonly llama: Llama;
   readonly tokenizer: Tokenizer;
   readonly format: PromptFormat;
@@ -53,7 +55,7 @@ export interface GuardParts {
  */
 export class Guard implements AsyncDisposable {
   readonly model: string;
-  /** Tells this model from others of its name. */
+  /** Tells this model, and what is merged into it, from others of its name. */
   readonly modelHash: string;
   /** How the model is asked and answers. */
   readonly format: PromptFormat;
@@ -63,6 +65,7 @@ export class Guard implements AsyncDisposable {
   readonly decision: DeviceDecision;
   readonly llama: Llama;
   readonly tokenizer: Tokenizer;
+  readonly #adapterHashes: ReadonlyMap<string, string>;
   readonly #reader: Reader;
   readonly #reload: () => Promise<Guard>;
   /** Checks under way. */
@@ -73,6 +76,7 @@ export class Guard implements AsyncDisposable {
   constructor(parts: GuardParts) {
     this.model = parts.model;
     this.modelHash = parts.modelHash;
+    this.#adapterHashes = parts.adapterHashes;
     this.format = parts.format;
     this.policy = parts.policy;
     this.calibration = parts.calibration;
@@ -85,9 +89,21 @@ export class Guard implements AsyncDisposable {
   }
 
   /**
+  /** The names of the adapters that checks may ask for. */
+  get adapters(): readonly string[] {
+    return [...this.#adapterHashes.keys()];
+  }
+
+  /** `modelHash` with one of the adapters, or without. @throws OptionError for one there is not */
+  modelHashOf(adapter?: string): string {
+    this.#assertAdapter(adapter);
+    return adapter === undefined ? this.modelHash : this.#adapterHashes.get(adapter)!;
+  }
+
+  /**
    * Judges one conversation.
    * @throws ConversationError, PolicyError, OptionError, SessionError, DeviceError, or the signal's reason;
-   *   CalibrationError `calibration-mismatch` where the guard's calibration is of another policy or role
+   *   CalibrationError `calibration-mismatch` where the guard's calibration is of another policy, role or adapter
    */
   check(conversation: Conversation, options: CheckOptions = {}): Promise<Assessment> {
     return this.#check(conversation, options);
@@ -205,6 +221,7 @@ export class Guard implements AsyncDisposable {
         ...(reading.disguise ? { disguise: reading.disguise } : {}),
         suspicions,
         model: this.model,
+        ...(task.adapter === undefined ? {} : { adapter: task.adapter }),
         device: this.decision.device.kind,
         tokens: reading.tokens,
         milliseconds: { total: performance.now() - start },
@@ -224,7 +241,8 @@ export class Guard implements AsyncDisposable {
   }
 
   #validate(conversation: Conversation, options: CheckOptions) {
-    const { detail = 'examples', threshold, signal } = options;
+    const { detail = 'examples', threshold, adapter, signal } = options;
+    this.#assertAdapter(adapter);
     const policy = atDetail(options.policy ?? this.policy, detail);
     if (threshold !== undefined && !(threshold >= 0 && threshold <= 1)) {
       throw new OptionError('option-invalid', `The threshold must lie between 0 and 1, but is ${threshold}.`);
@@ -233,7 +251,7 @@ export class Guard implements AsyncDisposable {
     const spoken = parseConversation(conversation, policy);
     const { turns, normalised, suspicions } = makeHarmless(spoken);
     const spellings = normalised ? [turns, normalised] : [turns];
-    const task: Task = { policy, role: options.role ?? lastSpeaker(spoken), spellings, signal };
+    const task: Task = { policy, role: options.role ?? lastSpeaker(spoken), spellings, adapter, signal };
     return { task, suspicions };
   }
 
@@ -254,10 +272,18 @@ export class Guard implements AsyncDisposable {
   }
 
   /** The part of the calibration for a task. @throws CalibrationError `calibration-mismatch` */
-  async #calibrationOf(calibration: Calibration, { policy, role }: Task, categoryMode: CategoryMode) {
+  async #calibrationOf(calibration: Calibration, { policy, role, adapter }: Task, categoryMode: CategoryMode) {
+    const model = { name: adaptedName(this.model, adapter), hash: this.modelHashOf(adapter) };
+    assertCalibrates(calibration, { model, dtype: this.llama.dtype });
     const instruction = instructionOf(this.format.frame(policy, role), []);
     const [ofPolicy, ofInstruction] = await Promise.all([policyHash(policy), instructionHash(instruction)]);
     return calibrationOf(calibration, { role, policy: ofPolicy, instruction: ofInstruction, categoryMode });
+  }
+
+  #assertAdapter(adapter: string | undefined): void {
+    if (adapter === undefined || this.#adapterHashes.has(adapter)) return;
+    const known = this.adapters.length > 0 ? `there are ${this.adapters.join(', ')}` : 'it was loaded without any';
+    throw new OptionError('option-invalid', `This guard has no adapter '${adapter}': ${known}.`);
   }
 
   #assertPolicy(policy: Policy): void {
@@ -267,6 +293,10 @@ export class Guard implements AsyncDisposable {
     if (list) assertDistinguishable(policy, (text) => this.tokenizer.encode(text), unknownId, list.written);
   }
 }
+
+/** What a model with an adapter is called. */
+export const adaptedName = (model: string, adapter: string | undefined): string =>
+  adapter === undefined ? model : `${model}+${adapter}`;
 
 function categoryScores(
   policy: Policy,

@@ -2,7 +2,7 @@
  * Names for what a score depends on: SHA-256 in lower-case hexadecimal, over what decides the result and nothing else.
  * Equal hashes mean equal questions; where two runs are compared, or a calibration is used, they are held side by side.
  */
-import type { LlamaConfig } from '../engine/index.ts';
+import type { Adapter, LlamaConfig } from '../engine/index.ts';
 import type { TensorSource } from '../engine/safetensors/source.ts';
 import { sha256 } from '../engine/sha256.ts';
 import type { Calibration } from './calibration/calibration.ts';
@@ -51,34 +51,35 @@ export const calibrationHash = (calibration: object): Promise<string> => sha256(
  * back in a tensor is not seen, which is the price of not reading all weights twice.
  */
 export async function modelHash({ config, source, tokenizer }: ModelParts): Promise<string> {
-  const tensors: Record<string, unknown> = {};
-  const samples = mapInOrder(source.tensors.keys(), samplesAtOnce, async (name) => {
-    return [name, await sha256(await firstBytes(source, name))] as const;
-  });
-  for await (const [name, sample] of samples) {
-    const { dtype, shape } = source.tensors.get(name)!;
-    tensors[name] = { dtype, shape, sha256: sample };
-  }
+  const tensors = await sampleOf(source);
   const files = await Promise.all(
     Object.entries(tokenizer).map(async ([name, bytes]) => [name, await sha256(bytes)] as const),
   );
   return sha256(canonicalJson({ config, tokenizer: Object.fromEntries(files), tensors }));
 }
 
+/**
+ * The hash of a model, known by its own, with a low-rank adapter, merged or kept apart: of what the adapter adds to each
+ * matrix, its tensors sampled as those of a model are.
+ */
+export async function adaptedHash(model: string, { updates, source }: Adapter): Promise<string> {
+  return sha256(canonicalJson({ model, updates: Object.fromEntries(updates), tensors: await sampleOf(source) }));
+}
+
 /** A guard, as far as its hashes go. */
 interface Identified {
-  readonly modelHash: string;
+  modelHashOf(adapter?: string): string;
   readonly policy: Policy;
   readonly calibration: Calibration | undefined;
   instruction(conversation: string, options: { readonly role: Role }): Instruction;
 }
 
-/** The hashes of all that a guard's scores depend on, by the policy that it was loaded with. */
-export async function hashesOf(guard: Identified): Promise<Hashes> {
-  const { policy, calibration, modelHash } = guard;
+/** The hashes of all that a guard's scores depend on, with an adapter or without, by the policy that it was loaded with. */
+export async function hashesOf(guard: Identified, adapter?: string): Promise<Hashes> {
+  const { policy, calibration } = guard;
   const ofRole = (role: Role) => instructionHash(guard.instruction('', { role }));
   return {
-    model: modelHash,
+    model: guard.modelHashOf(adapter),
     policy: await policyHash(policy),
     instruction: { user: await ofRole('user'), agent: await ofRole('agent') },
     calibration: calibration ? await calibrationHash(calibration) : null,
@@ -98,6 +99,19 @@ export function canonicalJson(value: unknown): string {
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([name, member]) => `${JSON.stringify(name)}:${canonicalJson(member)}`);
   return `{${members.join(',')}}`;
+}
+
+/** What is hashed of each tensor, by name. */
+async function sampleOf(source: TensorSource): Promise<Record<string, unknown>> {
+  const tensors: Record<string, unknown> = {};
+  const samples = mapInOrder(source.tensors.keys(), samplesAtOnce, async (name) => {
+    return [name, await sha256(await firstBytes(source, name))] as const;
+  });
+  for await (const [name, sample] of samples) {
+    const { dtype, shape } = source.tensors.get(name)!;
+    tensors[name] = { dtype, shape, sha256: sample };
+  }
+  return tensors;
 }
 
 async function firstBytes(source: TensorSource, name: string): Promise<Uint8Array> {

@@ -20,6 +20,8 @@ export interface CheckOptions {
   /** Whose messages are judged; by default who spoke last. */
   readonly role?: Role;
   readonly policy?: Policy;
+  /** The name of the adapter to judge with, of those that the guard was loaded with; by default none. */
+  readonly adapter?: string;
   /**
    * From which `calibrated ?? score` a conversation, or a category, is flagged. By default the threshold that the
    * calibration was given by its data, each category its own, and 0.5 where there is none.
@@ -35,7 +37,8 @@ export interface CheckManyOptions extends CheckOptions {
   readonly concurrency?: number;
 }
 
-export interface LoadOptions extends Omit<OpenDeviceOptions, 'tuning'> {
+/** @typeParam Place where folders are: paths in Node.js */
+export interface LoadOptions<Place = string> extends Omit<OpenDeviceOptions, 'tuning'> {
   /**
    * Kernel choices that were measured on this adapter: `use` them where there are some (the default), `measure` what is
    * not known of this model yet and keep it for the next load, or `ignore` them.
@@ -44,6 +47,10 @@ export interface LoadOptions extends Omit<OpenDeviceOptions, 'tuning'> {
   readonly device?: DeviceChoice;
   /** How weights are held; `auto` keeps what the checkpoint has, q8 and q4 quantise it while loading. */
   readonly dtype?: 'auto' | WeightDType;
+  /** The folder of a low-rank adapter, as PEFT saves it, to merge into the weights while loading. */
+  readonly mergedAdapter?: Place;
+  /** Folders of adapters to keep beside the weights, on top of a merged one, by the names that checks ask for them by. */
+  readonly adapters?: Readonly<Record<string, Place>>;
   /**
    * Used where a check names none, or made of what is used by default: the model folder's own `policy.json`, else the
    * default policy.
@@ -51,7 +58,10 @@ export interface LoadOptions extends Omit<OpenDeviceOptions, 'tuning'> {
   readonly policy?: Policy | ((own: Policy) => Policy);
   /** The name of a prompt format, where it is not to be the model folder's own; see `promptFormats`. */
   readonly promptFormat?: string;
-  /** Turns scores into probabilities; it is of this model and dtype, and of the policy and roles that are judged. */
+  /**
+   * Turns scores into probabilities; it is of this model, or of it with one of its adapters, and dtype, and of the policy
+   * and roles that are judged.
+   */
   readonly calibration?: Calibration;
   /** Tokens of the longest prompt; by default the model's own limit, at most 8,192. */
   readonly contextLength?: number;

@@ -21,6 +21,8 @@ export interface Task {
   readonly role: Role;
   /** The conversation in each of its spellings: as it was written, and with disguised words normalised. */
   readonly spellings: readonly (readonly HarmlessTurn[])[];
+  /** The name of the adapter that it is read with. */
+  readonly adapter: string | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -110,10 +112,10 @@ export class Reader implements Disposable {
 
   /** Lets the model write its verdict and reads it strictly; of a long conversation, about its last window. */
   async write(task: Task): Promise<Verdict> {
-    const { signal, spellings } = task;
+    const { signal, adapter, spellings } = task;
     const { ids, end } = (await this.#prompts(task, spellings[0]!)).at(-1)!;
     const headroom = this.#room(task, end);
-    using prompt = await this.#prefixes.logits(ids, { headroom, signal });
+    using prompt = await this.#prefixes.logits(ids, { headroom, adapter, signal });
     using session = new Session(this.#llama, prompt.context.fork(), prompt.rows[0]!);
     const written = await session.generate({ maxTokens: headroom, ...(signal ? { signal } : {}) });
     return this.#format.answer.parse(this.#decode(written), task);
@@ -153,10 +155,11 @@ export class Reader implements Disposable {
     const { ids } = prompt;
     const before = joint ? undefined : known?.get(ids.join());
     if (before) return { ...before, ...prompt, cached: ids.length };
-    const { signal } = task;
+    const { signal, adapter } = task;
     const room = this.#room(task, prompt.end);
     const tokens = this.#answerTokens(task, prompt.end);
-    using answer = await readAnswer(this.#llama, this.#prefixes, ids, tokens, { headroom: joint ? room : 0, signal });
+    const options = { headroom: joint ? room : 0, adapter, signal };
+    using answer = await readAnswer(this.#llama, this.#prefixes, ids, tokens, options);
     const list = joint ? this.#list(task, prompt.end) : undefined;
     const named = list && (await jointProbabilities(this.#llama, list, answer.context, { room, signal }));
     return { ...scoreOf(answer), ...prompt, cached: answer.cached, named };

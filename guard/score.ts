@@ -90,6 +90,8 @@ export interface Assessment extends Score {
   /** What the text tried. */
   readonly suspicions: readonly MessageSuspicion[];
   readonly model: string;
+  /** The name of the adapter that it was judged with, where one was asked for. */
+  readonly adapter?: string;
   readonly device: 'webgpu' | 'cpu';
   /** Tokens of all windows and spellings, and how many of them were not computed because an earlier prompt began with them. */
   readonly tokens: { readonly prompt: number; readonly cached: number };

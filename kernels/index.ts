@@ -5,6 +5,7 @@ export * from './contract.ts';
 export type * from './cpu.ts';
 export { embedding } from './embedding/index.ts';
 export * from './errors.ts';
+export { gate } from './gate/index.ts';
 export { gatedMatmul } from './gated-matmul/index.ts';
 export { gatherRows } from './gather-rows/index.ts';
 export { logProbabilities } from './log-probabilities/index.ts';

@@ -29,7 +29,8 @@ interface Oracle {
 }
 
 const oracle: Oracle = JSON.parse(readFileSync(new URL('./oracles/prompts.json', import.meta.url), 'utf8'));
-const templateNamed = (name: string) => readFileSync(new URL(`./templates/${name}.jinja`, import.meta.url), 'utf8');
+const templateNamed = (name: string) =>
+  readFileSync(new URL(`../bench/make-model/templates/${name}.jinja`, import.meta.url), 'utf8');
 const conversations = Object.entries(oracle.conversations);
 const tokens = { bos_token: '<s>', eos_token: '</s>' };
 

@@ -42,7 +42,7 @@ describe.each(models)('a folder like %s with a tokenizer.json', (like, family, t
       shards: 1,
       changes: { ...changes, vocab_size: 2048 },
       makeTokenizer: () => fixtureFiles(family),
-      chatTemplate: read(`./templates/${template}.jinja`),
+      chatTemplate: read(`../bench/make-model/templates/${template}.jinja`),
     });
     guard = await Guard.load(folder, { device: 'cpu', contextLength: 2048 });
   });

@@ -16,6 +16,8 @@ export interface CatalogueModel {
   /** Files that its weights come in. */
   readonly shards: number;
   readonly tokenizer: TokenizerKind;
+  /** The chat template of its shape, in templates/; absent where it has none. */
+  readonly template?: string;
   /** Whether the file repeats the embeddings as `lm_head.weight` although they are tied. */
   readonly storesTiedHead?: boolean;
 }
@@ -197,6 +199,7 @@ export const catalogue: Readonly<Record<string, CatalogueModel>> = {
     generationConfig: fromConfig(llamaGuard1),
     shards: 3,
     tokenizer: 'sentencepiece',
+    template: 'llama-guard-1',
   },
   'llama-guard-2-8b': {
     origin: 'meta-llama/Meta-Llama-Guard-2-8B',
@@ -204,6 +207,7 @@ export const catalogue: Readonly<Record<string, CatalogueModel>> = {
     generationConfig: fromConfig(llama3),
     shards: 4,
     tokenizer: 'llama-3',
+    template: 'llama-guard-2',
   },
   'llama-guard-3-8b': {
     origin: 'meta-llama/Llama-Guard-3-8B',
@@ -211,6 +215,7 @@ export const catalogue: Readonly<Record<string, CatalogueModel>> = {
     generationConfig: fromConfig(llama31),
     shards: 4,
     tokenizer: 'llama-3',
+    template: 'llama-guard-3',
   },
   'llama-guard-3-1b': {
     origin: 'meta-llama/Llama-Guard-3-1B',
@@ -218,6 +223,7 @@ export const catalogue: Readonly<Record<string, CatalogueModel>> = {
     generationConfig: fromConfig(llama32),
     shards: 1,
     tokenizer: 'llama-3',
+    template: 'llama-guard-3-parts',
   },
   'llama-guard-3-1b-pruned': {
     origin: 'the layers of meta-llama/Llama-Guard-3-1B-INT4, with a whole head',
@@ -225,6 +231,7 @@ export const catalogue: Readonly<Record<string, CatalogueModel>> = {
     generationConfig: fromConfig(llama32),
     shards: 1,
     tokenizer: 'llama-3',
+    template: 'llama-guard-3-parts',
   },
   wildguard: {
     origin: 'allenai/wildguard, on Mistral 7B v0.3',
@@ -246,6 +253,7 @@ export const catalogue: Readonly<Record<string, CatalogueModel>> = {
     generationConfig: qwenGeneration(qwen3),
     shards: 1,
     tokenizer: 'qwen',
+    template: 'qwen3guard',
     storesTiedHead: true,
   },
   'qwen3guard-gen-4b': {
@@ -261,6 +269,7 @@ export const catalogue: Readonly<Record<string, CatalogueModel>> = {
     generationConfig: qwenGeneration(qwen3),
     shards: 2,
     tokenizer: 'qwen',
+    template: 'qwen3guard',
   },
   'qwen3guard-gen-8b': {
     origin: 'Qwen/Qwen3Guard-Gen-8B',
@@ -276,6 +285,7 @@ export const catalogue: Readonly<Record<string, CatalogueModel>> = {
     generationConfig: qwenGeneration(qwen3),
     shards: 4,
     tokenizer: 'qwen',
+    template: 'qwen3guard',
   },
   'qwen2.5-0.5b': {
     origin: 'Qwen/Qwen2.5-0.5B-Instruct',

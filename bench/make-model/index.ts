@@ -2,7 +2,7 @@
  * Folders of random weights in the exact layouts that models are published in, of any size: the one home of random
  * models on disk, for tests, benchmarks and peers. `npm run make-model` is its command line.
  */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { FloatDType } from '../../engine/safetensors/convert.ts';
 import { lookUp } from './catalogue.ts';
@@ -61,7 +61,7 @@ export interface ModelOptions extends Omit<FolderOptions, 'storesTiedHead'> {
   readonly changes?: Readonly<Record<string, unknown>>;
   /** By default the embedded model's `tokenizer.model`, or a trained `tokenizer.json`, as the model's kind is. */
   readonly makeTokenizer?: MakeTokenizer;
-  /** Text of a template that goes into `tokenizer_config.json`, where there is one. */
+  /** Text of the chat template in `tokenizer_config.json`; by default one of this project's own of the shape of the model's. */
   readonly chatTemplate?: string;
 }
 
@@ -81,8 +81,9 @@ export interface MadeFolder {
  *   cannot be read
  */
 export async function makeModel(folder: string, options: ModelOptions): Promise<MadeFolder> {
-  const { like, scale = 1, changes, makeTokenizer = ownTokenizers, chatTemplate, ...rest } = options;
-  const { config: published, tokenizer, shards, storesTiedHead = false, ...others } = lookUp(like);
+  const { like, scale = 1, changes, makeTokenizer = ownTokenizers, ...rest } = options;
+  const { config: published, tokenizer, shards, storesTiedHead = false, template, ...others } = lookUp(like);
+  const chatTemplate = options.chatTemplate ?? (template && (await readFile(templateFile(template), 'utf8')));
   const config = { ...scaleConfig(published, scale, smallestVocabularies[tokenizer]), ...changes };
   const generation = moveTokenIds(others.generationConfig, published.vocab_size, config.vocab_size);
 
@@ -146,6 +147,8 @@ export function modelWeights(config: HuggingFaceConfig, options: WeightOptions =
     }),
   );
 }
+
+const templateFile = (name: string) => new URL(`./templates/${name}.jinja`, import.meta.url);
 
 export interface AdapterOptions {
   readonly like: string;

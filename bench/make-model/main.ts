@@ -63,7 +63,10 @@ const program = new Command('make-model')
     '--tokenizer <file>',
     "a tokenizer.model to copy (default: the embedded model's or a trained tokenizer.json, where the vocabulary has room)",
   )
-  .option('--chat-template <file>', 'a template to put into tokenizer_config.json')
+  .option(
+    '--chat-template <file>',
+    "a template to put into tokenizer_config.json (default: one of the shape of the model's, where it has one)",
+  )
   .parse();
 
 async function make({ out, scale, seed, lora, tokenizer, chatTemplate, ...flags }: Flags): Promise<MadeFolder> {

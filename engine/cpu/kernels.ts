@@ -2,6 +2,7 @@ import { reference as addBias } from '../../kernels/add-bias/reference.ts';
 import { reference as attention } from '../../kernels/attention/reference.ts';
 import type { AnyCpuVariant, AnyReference } from '../../kernels/cpu.ts';
 import { rowwise as embedding } from '../../kernels/embedding/cpu.ts';
+import { reference as gate } from '../../kernels/gate/reference.ts';
 import { blocked as gatedMatmul } from '../../kernels/gated-matmul/cpu.ts';
 import { reference as gatherRows } from '../../kernels/gather-rows/reference.ts';
 import { reference as logProbabilities } from '../../kernels/log-probabilities/reference.ts';
@@ -17,6 +18,7 @@ export const kernels: Readonly<Record<string, AnyReference | AnyCpuVariant['run'
   'add-bias': addBias,
   attention,
   embedding: embedding.run,
+  gate,
   'gated-matmul': gatedMatmul.run,
   'gather-rows': gatherRows,
   'log-probabilities': logProbabilities,

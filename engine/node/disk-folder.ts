@@ -1,5 +1,7 @@
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
+import { type AdapterFolder, openAdapter } from '../adapter-folder.ts';
+import type { LlamaConfig } from '../config.ts';
 import { type Folder, type FolderFile, reasonOf, tooLarge } from '../folder.ts';
 import { type ModelFolder, openModel } from '../model-folder.ts';
 import type { ByteFile } from '../safetensors/source.ts';
@@ -24,6 +26,10 @@ export function diskFolder(path: string): Folder {
 
 /** Opens a model folder on a disk. @throws ModelError as `openModel` does */
 export const openModelFolder = (path: string): Promise<ModelFolder> => openModel(diskFolder(path));
+
+/** Opens an adapter's folder on a disk. @throws ModelError as `openAdapter` does */
+export const openAdapterFolder = (path: string, model: LlamaConfig): Promise<AdapterFolder> =>
+  openAdapter(diskFolder(path), model);
 
 async function listFiles(path: string): Promise<FolderFile[]> {
   const names = await readdir(path).catch((cause: NodeJS.ErrnoException) => {

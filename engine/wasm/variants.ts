@@ -1,6 +1,7 @@
 import { simd as addBias } from '../../kernels/add-bias/wasm.ts';
 import { online as attention } from '../../kernels/attention/wasm.ts';
 import { simd as embedding } from '../../kernels/embedding/wasm.ts';
+import { simd as gate } from '../../kernels/gate/wasm.ts';
 import * as gatedMatmul from '../../kernels/gated-matmul/wasm.ts';
 import { simd as gatherRows } from '../../kernels/gather-rows/wasm.ts';
 import { simd as logProbabilities } from '../../kernels/log-probabilities/wasm.ts';
@@ -17,6 +18,7 @@ export const variants: Readonly<Record<string, readonly AnyWasmVariant[]>> = {
   'add-bias': [addBias],
   attention: [attention],
   embedding: [embedding],
+  gate: [gate],
   'gated-matmul': [gatedMatmul.integerDots, gatedMatmul.dots, gatedMatmul.integers, gatedMatmul.panels],
   'gather-rows': [gatherRows],
   'log-probabilities': [logProbabilities],

@@ -4,6 +4,7 @@ import * as attentionSubgroups from '../../kernels/attention/webgpu.subgroups.ts
 import * as attention from '../../kernels/attention/webgpu.ts';
 import * as embedding from '../../kernels/embedding/webgpu.ts';
 import { ContractError } from '../../kernels/errors.ts';
+import * as gate from '../../kernels/gate/webgpu.ts';
 import * as gatedMatmul from '../../kernels/gated-matmul/webgpu.ts';
 import * as gatherRows from '../../kernels/gather-rows/webgpu.ts';
 import * as logProbabilities from '../../kernels/log-probabilities/webgpu.ts';
@@ -39,6 +40,7 @@ export const kernels: Readonly<Record<string, readonly (AnyVariant | AnyFamily)[
     attention.portable,
   ],
   embedding: [embedding.vec4, embedding.portable],
+  gate: [gate.vec4, gate.portable],
   'gated-matmul': matmulLike(gatedMatmul),
   'gather-rows': [gatherRows.vec4, gatherRows.portable],
   'log-probabilities': [logProbabilities.portable],

@@ -11,7 +11,7 @@ import type { LoadOptions } from '../options.ts';
 /** Where a page has a model folder: behind an address, picked by its user, or anywhere else that files can be read from. */
 export type ModelPlace = string | URL | FileSystemDirectoryHandle | Iterable<File> | Folder;
 
-export interface PageLoadOptions extends LoadOptions, Pick<FetchedFolderOptions, 'fetch' | 'onDownload'> {}
+export interface PageLoadOptions extends LoadOptions<ModelPlace>, Pick<FetchedFolderOptions, 'fetch' | 'onDownload'> {}
 
 /**
  * Judges conversations by a policy, in a page or in a worker of one. Checks may be asked for side by side: they go through
@@ -35,8 +35,8 @@ export class Guard extends PortableGuard {
     }
     const { fetch, onDownload, ...rest } = options;
     const reload = () => Guard.load(place, options);
-    const platform = { openDevice, tuning: tuningCache() };
-    return assembleGuard(folderAt(place, options), rest, platform, (parts) => new Guard({ ...parts, reload }));
+    const platform = { folderAt: (at: ModelPlace) => folderAt(at, options), openDevice, tuning: tuningCache() };
+    return assembleGuard(place, rest, platform, (parts) => new Guard({ ...parts, reload }));
   }
 }
 

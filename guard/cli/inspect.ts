@@ -1,7 +1,8 @@
 import { Command } from 'commander';
+import type { AdapterFolder } from '../../engine/adapter-folder.ts';
 import { formatBytes } from '../../engine/format.ts';
-import { type Backend, type LlamaConfig, memoryNeeds, parameterCount } from '../../engine/index.ts';
-import { openModelFolder } from '../../engine/node/disk-folder.ts';
+import { type Backend, type LlamaConfig, memoryNeeds, mergedSource, parameterCount } from '../../engine/index.ts';
+import { openAdapterFolder, openModelFolder } from '../../engine/node/disk-folder.ts';
 import { openDevice } from '../../engine/node/open-device.ts';
 import { weightDTypes } from '../../kernels/contract.ts';
 import { assertFits } from '../../tokenizer/index.ts';
@@ -25,6 +26,8 @@ export function inspectCommand(): Command {
 
 async function inspect(folder: string, flags: SharedFlags): Promise<void> {
   await using model = await openModelFolder(folder);
+  await using adapter = flags.adapter === undefined ? undefined : await openAdapterFolder(flags.adapter, model.config);
+  if (adapter) mergedSource(model.source, adapter);
   using tokenizer = await loadTokenizer(folder);
   assertFits(tokenizer, model.config.vocabularySize);
   const format = await folderFormat(model, flags.promptFormat);
@@ -32,6 +35,7 @@ async function inspect(folder: string, flags: SharedFlags): Promise<void> {
   const dtype = resolveDType(flags.dtype, model);
   const sizes = resolveCacheTokens(flags.cacheMemory, model.config);
   const needs = Object.fromEntries(weightDTypes.map((d) => [d, memoryNeeds(model.config, { ...sizes, dtype: d })]));
+  const kept = adapter && memoryNeeds(model.config, { ...sizes, dtype, adapters: { kept: adapter } });
   const { threads } = flags;
   const { backend, decision } = await openDevice(flags.device, {
     memoryNeeded: needs[dtype]!.total,
@@ -50,6 +54,7 @@ async function inspect(folder: string, flags: SharedFlags): Promise<void> {
     format: format.name,
     categories: policy.categories.map(({ code, name }) => ({ code, name })),
     needs,
+    ...(adapter ? { adapter: describeAdapter(adapter, kept!.total - needs[dtype]!.total) } : {}),
     dtype,
     device: { ...decision.device, reason: decision.reason, memoryBudget: budget },
     fits: budget === null || needs[dtype]!.total <= budget,
@@ -73,6 +78,7 @@ async function inspect(folder: string, flags: SharedFlags): Promise<void> {
       'parameters',
       `${report.parameters.toLocaleString('en')} stored as ${report.stored.join(', ')} (${formatBytes(report.bytes)})`,
     ],
+    ...(report.adapter ? [['adapter', adapterLine(report.adapter)]] : []),
     ['context', `${config.maxPositionEmbeddings} tokens`],
     ['vocabulary', `${config.vocabularySize} (tokenizer: ${report.vocabulary})`],
     ['format', report.format],
@@ -94,6 +100,32 @@ function fitting(
   if (device.memoryBudget === null) return 'not known: WebGPU does not tell the memory of a GPU';
   if (fits) return 'yes';
   return `no: there is ${formatBytes(device.memoryBudget)}${backend.memoryBound ? `, ${backend.memoryBound}` : ''}`;
+}
+
+/** What there is to tell of an adapter. @param apart bytes that it would take kept apart, beside a model of the dtype */
+function describeAdapter({ folder, base, updates, source, storedDTypes }: AdapterFolder, apart: number) {
+  const modules = [...updates.keys()].map((name) => name.split('.'));
+  const unique = <T>(values: readonly T[]): T[] => [...new Set(values)];
+  return {
+    folder,
+    base: base ?? null,
+    ranks: unique([...updates.values()].map(({ rank }) => rank)).sort((a, b) => a - b),
+    targets: unique(modules.map((parts) => parts.at(-2)!)),
+    layers: unique(modules.map((parts) => parts[2]!)).length,
+    parameters: [...source.tensors.values()].reduce((sum, { shape }) => sum + shape[0]! * shape[1]!, 0),
+    stored: storedDTypes,
+    bytes: source.totalBytes,
+    apart,
+  };
+}
+
+function adapterLine(adapter: ReturnType<typeof describeAdapter>): string {
+  const { folder, base, ranks, targets, layers, parameters, stored, apart } = adapter;
+  return (
+    `${folder}, merged: rank ${ranks.join(', ')} on ${targets.join(', ')} of ${layers} layers, ` +
+    `${parameters.toLocaleString('en')} parameters stored as ${stored.join(', ')}${base ? `, trained on ${base}` : ''}; ` +
+    `kept apart it would take ${formatBytes(apart)} more`
+  );
 }
 
 /** The windows of a model, where it has some. */

@@ -18,6 +18,8 @@ export const exitCodes = { done: 0, unsafe: 1, badInput: 2, failure: 3 } as cons
 
 export interface SharedFlags {
   readonly model?: string;
+  /** A folder. */
+  readonly adapter?: string;
   readonly promptFormat?: string;
   readonly policy?: string;
   readonly include?: readonly string[];
@@ -56,6 +58,7 @@ export function showFlags(command: Command, ...shown: readonly (keyof SharedFlag
 export function addGuardFlags(command: Command): Command {
   return command
     .option('--model <dir>', 'model folder (default: the embedded demonstration model)')
+    .option('--adapter <dir>', 'folder of a low-rank adapter (PEFT) to merge into the model')
     .addOption(promptFormatFlag())
     .option(
       '--policy <name|file>',
@@ -160,10 +163,11 @@ export async function loadFromFlags(flags: Omit<SharedFlags, 'threshold'>, signa
   const calibration = flags.calibration === undefined ? {} : { calibration: await readCalibration(flags.calibration) };
   const bar = progressBar('Loading the model');
   try {
-    const { device, dtype, promptFormat, cacheMemory, threads, tune } = flags;
+    const { device, dtype, adapter, promptFormat, cacheMemory, threads, tune } = flags;
     return await Guard.load(flags.model, {
       device,
       dtype,
+      ...(adapter === undefined ? {} : { mergedAdapter: adapter }),
       ...(promptFormat === undefined ? {} : { promptFormat }),
       ...(cacheMemory === undefined ? {} : { cacheMemory }),
       ...(threads === undefined ? {} : { threads }),

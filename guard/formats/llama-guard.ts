@@ -73,14 +73,17 @@ function categoriesIn(text: string): Category[] {
 const coded = /^([A-Z]{1,2}\d{1,3}): *(.+)/;
 
 const base = { takesPolicy: true, categoriesIn } as const;
-const asks = (template: string | undefined) => template?.includes('Check if there is unsafe content in') ?? false;
+const asks = (template: string) => template.includes('Check if there is unsafe content in');
 const spaced = (word: string) => ` ${word}`;
 
 /** Llama Guard 1 (arXiv 2312.06674) and what was trained in its frame, as Aegis and MD-Judge were. */
 export const llamaGuard1: PromptFormat = {
   ...base,
   name: 'llama-guard-1',
-  recognises: ({ template }) => asks(template) && !template!.includes('ONLY THE LAST'),
+  recognises: ({ template, name }) =>
+    template === undefined
+      ? /llama-?guard|md-judge/i.test(name)
+      : asks(template) && !template.includes('ONLY THE LAST'),
   policy: defaultPolicy,
   frame: (policy, role) =>
     frameOf({ outside: ['[INST] ', ' [/INST]'], about: (speaker) => `'${speaker}'`, bullet: '- ' }, policy, role),
@@ -91,7 +94,10 @@ export const llamaGuard1: PromptFormat = {
 export const llamaGuard2: PromptFormat = {
   ...base,
   name: 'llama-guard-2',
-  recognises: ({ template }) => asks(template) && template!.includes('ONLY THE LAST') && template!.includes('[INST]'),
+  recognises: ({ template, name }) =>
+    template === undefined
+      ? /llama-?guard-?2/i.test(name)
+      : asks(template) && template.includes('ONLY THE LAST') && template.includes('[INST]'),
   policy: hazards2Policy,
   frame: (policy, role) => frameOf({ outside: ['[INST] ', ' [/INST]'], about: onlyLast, bullet: ' - ' }, policy, role),
   answer: answer('', [spaced, (word) => word], /^(?: |\n\n)/),
@@ -101,7 +107,8 @@ export const llamaGuard2: PromptFormat = {
 export const llamaGuard3: PromptFormat = {
   ...base,
   name: 'llama-guard-3',
-  recognises: ({ template }) => asks(template) && template!.includes('<|start_header_id|>'),
+  recognises: ({ template, name }) =>
+    template === undefined ? /llama-?guard-?3/i.test(name) : asks(template) && template.includes('<|start_header_id|>'),
   policy: hazardsPolicy,
   frame: (policy, role) =>
     frameOf(

@@ -118,7 +118,8 @@ function parse(completion: string, { policy }: { readonly policy: Policy }): Ver
  */
 export const qwen3Guard: PromptFormat = {
   name: 'qwen3guard',
-  recognises: ({ template }) => template?.includes('Safety: Controversial') ?? false,
+  recognises: ({ template, name }) =>
+    template === undefined ? /qwen3guard/i.test(name) : template.includes('Safety: Controversial'),
   policy: qwen3GuardPolicy,
   takesPolicy: true,
   frame,

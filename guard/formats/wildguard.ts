@@ -18,7 +18,9 @@ Answers: [/INST]
 export const wildGuard: PromptFormat = {
   name: 'wildguard',
   recognises: ({ template, name }) =>
-    (template?.includes('analyzing interactions between humans and LLMs') ?? false) || /wildguard/i.test(name),
+    template === undefined
+      ? /wildguard/i.test(name)
+      : template.includes('analyzing interactions between humans and LLMs'),
   policy: { name: 'wildguard', categories: [{ code: 'harmful', name: 'Harmful' }] },
   takesPolicy: false,
   frame: () => ({

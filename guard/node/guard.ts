@@ -21,7 +21,7 @@ export class Guard extends PortableGuard {
    */
   static load(folder: string = embeddedModel, options: LoadOptions = {}): Promise<Guard> {
     const reload = () => Guard.load(folder, options);
-    const platform = { openDevice, tuning: tuningFiles() };
-    return assembleGuard(diskFolder(folder), options, platform, (parts) => new Guard({ ...parts, reload }));
+    const platform = { folderAt: diskFolder, openDevice, tuning: tuningFiles() };
+    return assembleGuard(folder, options, platform, (parts) => new Guard({ ...parts, reload }));
   }
 }

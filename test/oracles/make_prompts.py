@@ -1,4 +1,4 @@
-"""Renders the chat templates of test/templates as transformers does: the oracle of test/chat-template.test.ts.
+"""Renders the chat templates of bench/make-model/templates as transformers does: the oracle of test/chat-template.test.ts.
 
 Run from the repository's root with a Python that has `jinja2` (Debian: python3-jinja2):
 
@@ -35,7 +35,7 @@ environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True
 environment.globals["raise_exception"] = raise_exception
 
 prompts = {}
-for path in sorted(pathlib.Path("test/templates").glob("*.jinja")):
+for path in sorted(pathlib.Path("bench/make-model/templates").glob("*.jinja")):
     template = environment.from_string(path.read_text())
     in_parts = path.stem.endswith("-parts")
 

@@ -31,7 +31,7 @@ from awkward_texts import TEXTS
 
 ORACLE = pathlib.Path("test/oracles/tokenizer-json.json")
 PROMPTS = pathlib.Path("test/oracles/prompts.json")
-TEMPLATES = pathlib.Path("test/templates")
+TEMPLATES = pathlib.Path("bench/make-model/templates")
 COUNT = 520
 FRAMES = 60
 

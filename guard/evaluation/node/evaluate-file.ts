@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import { EvaluationError } from '../../errors.ts';
-import type { Guard } from '../../guard.ts';
+import { adaptedName, type Guard } from '../../guard.ts';
 import { hashesOf } from '../../identity.ts';
 import type { CheckManyOptions } from '../../options.ts';
 import { type ReadOptions, readSamples } from '../data.ts';
@@ -108,13 +108,20 @@ function calibratedThreshold({ calibration }: Guard, rows: readonly Row[]): numb
 
 async function identityOf(guard: Guard, checks: CheckManyOptions): Promise<Identity> {
   const { llama, decision, model } = guard;
-  // Neither threshold nor company changes a score.
-  const { threshold: _threshold, concurrency: _concurrency, signal: _signal, policy: _policy, ...options } = checks;
+  // Neither threshold nor company changes a score; the adapter is in the hash of the model.
+  const {
+    threshold: _threshold,
+    concurrency: _concurrency,
+    signal: _signal,
+    policy: _policy,
+    adapter,
+    ...options
+  } = checks;
   return {
-    model,
+    model: adaptedName(model, adapter),
     device: decision.device.kind,
     dtype: llama.dtype,
-    hashes: await hashesOf(guard),
+    hashes: await hashesOf(guard, adapter),
     options: { ...options, promptTokens: Math.min(llama.contextLength, llama.cacheTokens) },
   };
 }
