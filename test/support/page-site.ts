@@ -34,7 +34,7 @@ export function servePages({ files, model, isolated, policy }: PageSiteOptions):
     const path = request.url!;
     const bytes = path === '/' ? new TextEncoder().encode(html) : files.get(path);
     const [, place = '', name = ''] = path.split('/');
-    if (bytes) answerBytes(request, response, { bytes, name: path === '/' ? 'index.html' : path }, false);
+    if (bytes) answerBytes(request, response, { bytes, name: path === '/' ? 'index.html' : path });
     else if (place in places) await answerFile(request, response, { folder: model, name }, places[place]);
     else response.writeHead(place === 'broken' ? 503 : 404).end();
   });
