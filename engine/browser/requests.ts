@@ -10,6 +10,12 @@ interface Range {
 /** Milliseconds before a part of a file is asked for again. */
 const pauses = [250, 1000, 4000];
 
+/**
+ * Bytes of parts that browsers are told not to keep: parts of one file that they may keep they ask for one after another,
+ * and of so few each would cost a turn to the server and back.
+ */
+const smallBytes = 64 * 1024;
+
 /** Requests for the files of one folder. Errors say why a file cannot be had, as the end of a sentence. */
 export class Requests {
   readonly #fetch: typeof globalThis.fetch;
@@ -58,12 +64,11 @@ export class Requests {
   }
 
   async #ask(url: string, range?: Range): Promise<Response> {
-    const headers = range
-      ? { headers: { range: `bytes=${range.begin}-${range.end - 1}` }, cache: 'no-store' as const }
-      : {};
+    const headers = range ? { headers: { range: `bytes=${range.begin}-${range.end - 1}` } } : {};
+    const cache = range && range.end - range.begin <= smallBytes ? { cache: 'no-store' as const } : {};
     const signal = this.#signal ? { signal: this.#signal } : {};
     try {
-      return await this.#fetch(url, { ...headers, ...signal });
+      return await this.#fetch(url, { ...headers, ...cache, ...signal });
     } catch (cause) {
       this.#signal?.throwIfAborted();
       const isForeign = globalThis.location && new URL(url).origin !== globalThis.location.origin;
