@@ -18,11 +18,11 @@ const here = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 const cases = ['single-unsafe-violence', 'agent-refusal', 'two-categories-shuffled', 'unicode-emoji'].map(
   (name) => plainCases.find((plain) => plain.name === name)!,
 );
-const policy = await readPolicy(join(embeddedModel, 'policy.json'));
+const ownPolicy = await readPolicy(join(embeddedModel, 'policy.json'));
 const questions: Question[] = cases.map((expected) => ({
   conversation: conversationOf(expected),
   role: roleOf(expected),
-  policy: policyOf(policy, expected),
+  policy: policyOf(ownPolicy, expected),
 }));
 
 /** Milliseconds that a page may stand still: it draws 30 frames a second. */
@@ -42,6 +42,15 @@ afterAll(async () => {
   await browser?.close();
   rmSync(folder, { recursive: true, force: true });
 });
+
+/** Opens the page of a site, once it is ready. @param before runs in it ahead of everything else */
+async function openPage({ origin }: PageSite, before?: () => void): Promise<Page> {
+  const page = await browser.newPage();
+  if (before) await page.addInitScript(before);
+  await page.goto(origin);
+  await page.waitForFunction(() => 'inPage' in globalThis);
+  return page;
+}
 
 /** Calls what the page has in readiness. */
 const call = <Name extends keyof InPage>(page: Page, name: Name, ...request: Parameters<InPage[Name]>) =>
@@ -68,10 +77,8 @@ describe.each([true, false])('a page, cross-origin isolated: %s', (isolated) => 
   const errors: string[] = [];
   beforeAll(async () => {
     site = await servePages({ files, model: embeddedModel, isolated });
-    page = await browser.newPage();
+    page = await openPage(site);
     page.on('pageerror', ({ message }) => errors.push(message));
-    await page.goto(site.origin);
-    await page.waitForFunction(() => 'inPage' in globalThis);
   });
   afterAll(async () => {
     await page?.close();
@@ -141,9 +148,7 @@ describe('a page finds a model folder', () => {
     call(page, 'judge', place, { device: 'cpu', dtype: 'f32' }, [question]);
   beforeAll(async () => {
     site = await servePages({ files, model: embeddedModel, isolated: true });
-    page = await browser.newPage();
-    await page.goto(site.origin);
-    await page.waitForFunction(() => 'inPage' in globalThis);
+    page = await openPage(site);
   });
   afterAll(async () => {
     await page?.close();
@@ -186,15 +191,27 @@ describe('a page finds a model folder', () => {
   });
 });
 
-it('a page whose policy forbids threads of a blob is told so', async () => {
-  await using site = await servePages({ files, model: embeddedModel, isolated: true, policy: "worker-src 'self'" });
-  const page = await browser.newPage();
-  await page.goto(site.origin);
-  await page.waitForFunction(() => 'inPage' in globalThis);
-  expect(await call(page, 'fail', '/model', { device: 'cpu' })).toMatchObject({
-    isTyped: true,
-    code: 'device-failure',
-    message: expect.stringContaining('worker-src blob:'),
+it.each([
+  ['threads of a blob', "worker-src 'self'", 'device-failure', 'worker-src blob:'],
+  ['WebAssembly', "script-src 'self'", 'tokenizer-failed', 'SentencePiece needs WebAssembly'],
+])('a page whose policy forbids %s is told so', async (_, policy, code, message) => {
+  await using site = await servePages({ files, model: embeddedModel, isolated: true, policy });
+  await using page = await openPage(site);
+  const failure = await call(page, 'fail', '/model', { device: 'cpu' });
+  expect(failure).toMatchObject({ isTyped: true, code, message: expect.stringContaining(message) });
+});
+
+it('a page runs in a browser that has no symbols for disposal', async () => {
+  await using site = await servePages({ files, model: embeddedModel, isolated: true });
+  await using page = await openPage(site, () => {
+    // They cannot be taken away from the browser's own.
+    const { dispose: _, asyncDispose: __, ...others } = Object.getOwnPropertyDescriptors(Symbol);
+    const { prototype, ...rest } = others;
+    const symbolOf = Symbol;
+    const older = Object.defineProperties((description?: string) => symbolOf(description), rest);
+    Object.defineProperty(older, 'prototype', { value: prototype.value });
+    Object.assign(globalThis, { Symbol: older });
   });
-  await page.close();
+  const judged = await call(page, 'judge', '/model', { device: 'cpu', dtype: 'f32' }, questions);
+  expect(largestError(judged)).toBeLessThan(1e-4);
 });
