@@ -3,6 +3,8 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    // Those need a browser: `npm run test:browser`.
+    exclude: ['test/browser/**'],
     setupFiles: ['test/support/fuzz-seed.ts'],
     testTimeout: 120_000,
     hookTimeout: 120_000,

@@ -5,7 +5,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { WeightDType } from '../engine/index.ts';
-import { openModelFolder } from '../engine/node/model-folder.ts';
+import { openModelFolder } from '../engine/node/disk-folder.ts';
 import { openDevice } from '../engine/node/open-device.ts';
 import { loadWeights, weightBytes } from '../engine/weights.ts';
 import { computedOn } from './environment.ts';

@@ -1,7 +1,7 @@
 import { Option } from 'commander';
 import { Llama, type WeightDType } from '../engine/index.ts';
+import { openModelFolder } from '../engine/node/disk-folder.ts';
 import { tuningKey, tuningPath, writeTuning } from '../engine/node/index.ts';
-import { openModelFolder } from '../engine/node/model-folder.ts';
 import { openWebGpu } from '../engine/node/open-webgpu.ts';
 import { embeddedModel } from '../guard/node/load.ts';
 import { weightDTypes } from '../kernels/contract.ts';
@@ -27,7 +27,7 @@ export async function run({ hasAdapter, model, dtype, progress }: Flags & TuneFl
   const choices = await llama.tune({
     onProgress: ({ done, total, choice }) => progress(`${((100 * done) / total).toFixed(0)}% ${choice}`),
   });
-  const key = tuningKey(backend);
+  const key = await tuningKey(backend);
   await writeTuning(key, choices!);
   const rows = [...choices!].map(([shapes, variant]) => ({ shapes, variant }));
   return { tuning: { file: tuningPath(key), choices: rows } };

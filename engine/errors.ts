@@ -1,6 +1,9 @@
 import { LlamaGuardError } from '../kernels/errors.ts';
 
-/** A model or adapter folder that cannot be used: something is missing, malformed, of another kind or does not fit. */
+/**
+ * A model or adapter folder that cannot be used: something is missing, malformed, of another kind or does not fit. With
+ * `read-failed` a disk or a server failed midway: the folder may serve another time.
+ */
 export class ModelError extends LlamaGuardError<
   | 'model-not-found'
   | 'config-invalid'
@@ -10,6 +13,7 @@ export class ModelError extends LlamaGuardError<
   | 'tensor-missing'
   | 'tensor-mismatch'
   | 'dtype-unsupported'
+  | 'read-failed'
 > {}
 
 /** A device that cannot be had, cannot hold what it must, or was lost. */

@@ -48,7 +48,7 @@ async function* readMerged(
   { name, dtype, shape }: TensorInfo,
   adapter: Adapter,
   update: LowRankUpdate,
-  { chunkBytes = defaultChunkBytes, signal }: ReadOptions = {},
+  { chunkBytes = defaultChunkBytes, onlyFirst = false, signal }: ReadOptions = {},
 ): AsyncGenerator<Uint8Array, void, void> {
   const [outputs, inputs] = shape as [number, number];
   const rowBytes = (inputs * bitsPerElement[dtype]) / 8;
@@ -56,7 +56,8 @@ async function* readMerged(
   const product = padded(await readUpdate(adapter, update, signal), update.rank);
   const values = new Float32Array(Math.min(rows, outputs + (outputs % 2)) * inputs);
   let row = 0;
-  for await (const chunk of source.read(name, { chunkBytes: rows * rowBytes, ...(signal ? { signal } : {}) })) {
+  const whole = { chunkBytes: rows * rowBytes, onlyFirst, ...(signal ? { signal } : {}) };
+  for await (const chunk of source.read(name, whole)) {
     const { length } = decodeToF32(chunk, dtype as FloatDType, values);
     addRows(product, values, row, length / inputs);
     yield new Uint8Array(values.buffer, 0, 4 * length);

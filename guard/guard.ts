@@ -1,5 +1,5 @@
+import type { DeviceDecision } from '../engine/device-choice.ts';
 import { type Llama, SessionError } from '../engine/index.ts';
-import type { DeviceDecision } from '../engine/node/open-device.ts';
 import { LlamaGuardError } from '../kernels/errors.ts';
 import type { Tokenizer } from '../tokenizer/index.ts';
 import { actionOf, hasRules } from './actions.ts';
@@ -20,7 +20,6 @@ import type {
   CheckOptions,
   CheckRequest,
   Conversation,
-  LoadOptions,
 } from './options.ts';
 import { categoryOrders } from './orders.ts';
 import { assertDistinguishable, atDetail, type Policy } from './policy.ts';
@@ -31,7 +30,7 @@ import { settled } from './settled.ts';
 import { GuardStream, type StreamOptions } from './stream.ts';
 import type { Verdict } from './verdict.ts';
 
-/** What a guard is made of; `Guard.load` puts it together from a folder. */
+/** What a guard is made of; `assembleGuard` puts it together from a folder. */
 export interface GuardParts {
   readonly model: string;
   /** See `modelHash`. */
@@ -52,9 +51,7 @@ export interface GuardParts {
  * Judges conversations by a policy. Checks may be asked for side by side: they go through the model together, and a result
  * does not depend on what else was asked for beyond the rounding of sums.
  *
- * @example
- * await using guard = await Guard.load('models/LlamaGuard-7b');
- * const { flagged, score } = await guard.check([{ role: 'user', content: 'How do I kill a process in Linux?' }]);
+ * The same on every platform; node/guard.ts and browser/guard.ts add how it is loaded there.
  */
 export class Guard implements AsyncDisposable {
   readonly model: string;
@@ -92,14 +89,6 @@ export class Guard implements AsyncDisposable {
   }
 
   /**
-   * Loads a model folder; without one, the small demonstration model of this package.
-   * @throws ModelError, TokenizerError, PolicyError, CalibrationError, DeviceError, OptionError, or the signal's reason
-   */
-  static async load(folder?: string, options: LoadOptions = {}): Promise<Guard> {
-    const { loadGuard } = await import('./node/load.ts');
-    return loadGuard(folder, options);
-  }
-
   /** The names of the adapters that checks may ask for. */
   get adapters(): readonly string[] {
     return [...this.#adapterHashes.keys()];

@@ -4,7 +4,9 @@
  */
 import type { Adapter, LlamaConfig } from '../engine/index.ts';
 import type { TensorSource } from '../engine/safetensors/source.ts';
+import { sha256 } from '../engine/sha256.ts';
 import type { Calibration } from './calibration/calibration.ts';
+import { mapInOrder } from './in-order.ts';
 import type { Instruction } from './instruction.ts';
 import type { Role } from './messages.ts';
 import type { Policy } from './policy.ts';
@@ -29,6 +31,8 @@ export interface Hashes {
 
 /** Bytes that are hashed of each tensor, from its beginning. */
 const sampledBytes = 16 * 1024;
+/** Each may be a request to a server. */
+const samplesAtOnce = 16;
 
 /** The hash of a policy: of its canonical JSON, so that neither spaces nor the order of fields count. */
 export const policyHash = (policy: Policy): Promise<string> => sha256(canonicalJson(policy));
@@ -100,19 +104,17 @@ export function canonicalJson(value: unknown): string {
 /** What is hashed of each tensor, by name. */
 async function sampleOf(source: TensorSource): Promise<Record<string, unknown>> {
   const tensors: Record<string, unknown> = {};
-  for (const [name, { dtype, shape }] of source.tensors) {
-    tensors[name] = { dtype, shape, sha256: await sha256(await firstBytes(source, name)) };
+  const samples = mapInOrder(source.tensors.keys(), samplesAtOnce, async (name) => {
+    return [name, await sha256(await firstBytes(source, name))] as const;
+  });
+  for await (const [name, sample] of samples) {
+    const { dtype, shape } = source.tensors.get(name)!;
+    tensors[name] = { dtype, shape, sha256: sample };
   }
   return tensors;
 }
 
 async function firstBytes(source: TensorSource, name: string): Promise<Uint8Array> {
-  for await (const chunk of source.read(name, { chunkBytes: sampledBytes })) return chunk.slice();
+  for await (const chunk of source.read(name, { chunkBytes: sampledBytes, onlyFirst: true })) return chunk.slice();
   return new Uint8Array();
-}
-
-async function sha256(data: string | Uint8Array): Promise<string> {
-  const bytes = typeof data === 'string' ? new TextEncoder().encode(data) : Uint8Array.from(data);
-  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

@@ -1,5 +1,5 @@
+import type { DeviceChoice, OpenDeviceOptions } from '../engine/device-choice.ts';
 import type { OnProgress, OnTuning, WeightDType } from '../engine/index.ts';
-import type { DeviceChoice, OpenDeviceOptions } from '../engine/node/open-device.ts';
 import type { LlamaGuardError } from '../kernels/errors.ts';
 import type { Calibration } from './calibration/calibration.ts';
 import type { Message, Role } from './messages.ts';
@@ -37,7 +37,8 @@ export interface CheckManyOptions extends CheckOptions {
   readonly concurrency?: number;
 }
 
-export interface LoadOptions extends Omit<OpenDeviceOptions, 'tuning'> {
+/** @typeParam Place where folders are: paths in Node.js */
+export interface LoadOptions<Place = string> extends Omit<OpenDeviceOptions, 'tuning'> {
   /**
    * Kernel choices that were measured on this adapter: `use` them where there are some (the default), `measure` what is
    * not known of this model yet and keep it for the next load, or `ignore` them.
@@ -47,9 +48,9 @@ export interface LoadOptions extends Omit<OpenDeviceOptions, 'tuning'> {
   /** How weights are held; `auto` keeps what the checkpoint has, q8 and q4 quantise it while loading. */
   readonly dtype?: 'auto' | WeightDType;
   /** The folder of a low-rank adapter, as PEFT saves it, to merge into the weights while loading. */
-  readonly mergedAdapter?: string;
+  readonly mergedAdapter?: Place;
   /** Folders of adapters to keep beside the weights, on top of a merged one, by the names that checks ask for them by. */
-  readonly adapters?: Readonly<Record<string, string>>;
+  readonly adapters?: Readonly<Record<string, Place>>;
   /**
    * Used where a check names none, or made of what is used by default: the model folder's own `policy.json`, else the
    * default policy.

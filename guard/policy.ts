@@ -120,6 +120,17 @@ export function parsePolicy(json: unknown, source: string): Policy {
   throw new PolicyError('policy-invalid', `${source}: ${result.error.issues.map(describeIssue).join('; ')}`);
 }
 
+/** Checks a policy that came as the text of a file. @throws PolicyError `policy-invalid` */
+export function parsePolicyText(text: string, source: string): Policy {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new PolicyError('policy-invalid', `${source} is not JSON: ${(cause as Error).message}.`, { cause });
+  }
+  return parsePolicy(json, source);
+}
+
 /**
  * The policy with some of its categories only, in the order of `codes`.
  *

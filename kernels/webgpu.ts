@@ -37,7 +37,8 @@ export interface DeviceTraits {
   readonly features: ReadonlySet<string>;
   /** Empty without `chromium-experimental-subgroup-matrix`. */
   readonly subgroupMatrixConfigs: readonly SubgroupMatrixConfig[];
-  /** Invocations of the largest subgroup. */
+  /** Invocations of the smallest subgroup and of the largest. */
+  readonly minSubgroupSize: number;
   readonly maxSubgroupSize: number;
   readonly maxInvocationsPerWorkgroup: number;
   /** Bytes of workgroup memory. */

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ModelError } from '../engine/index.ts';
-import { openAdapter, openModelFolder } from '../engine/node/index.ts';
+import { openAdapterFolder, openModelFolder } from '../engine/node/index.ts';
 import { type AdapterOptions, adapterTensors, modulesOf, projections, writeAdapter } from './support/adapter-files.ts';
 import { smallConfig, type TensorData, writeModelFolder } from './support/model-files.ts';
 
@@ -25,13 +25,13 @@ async function write(options: AdapterOptions = {}, tensors?: Readonly<Record<str
 
 /** What is read of a folder, without its files. */
 async function read(options: AdapterOptions = {}, tensors?: Readonly<Record<string, TensorData>>) {
-  await using adapter = await openAdapter(await write(options, tensors), config);
+  await using adapter = await openAdapterFolder(await write(options, tensors), config);
   return adapter;
 }
 
 async function refusal(folder: string): Promise<ModelError> {
   try {
-    await (await openAdapter(folder, config))[Symbol.asyncDispose]();
+    await (await openAdapterFolder(folder, config))[Symbol.asyncDispose]();
   } catch (error) {
     expect(error).toBeInstanceOf(ModelError);
     expect((error as ModelError).message).toContain(folder);
@@ -223,7 +223,7 @@ describe('whatever is changed about a folder', () => {
           await writeFile(tensorFile!, data);
         }
         try {
-          await using adapter = await openAdapter(folder, config);
+          await using adapter = await openAdapterFolder(folder, config);
           expect(adapter.updates.size).toBeGreaterThan(0);
           for (const [name, { a, b, rank, scale }] of adapter.updates) {
             const [outputs, inputs] = modulesOf(config).get(name.slice(0, -'.weight'.length))!;

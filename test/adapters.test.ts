@@ -12,9 +12,10 @@ import {
   type LlamaOptions,
   memoryNeeds,
   mergedSource,
+  openAdapters,
   PrefixCache,
 } from '../engine/index.ts';
-import { openAdapter, openAdapters, openModelFolder } from '../engine/node/index.ts';
+import { diskFolder, openAdapterFolder, openModelFolder } from '../engine/node/index.ts';
 import { decodeToF32 } from '../engine/safetensors/convert.ts';
 import { type AdapterOptions, modulesOf, projections, writeAdapter } from './support/adapter-files.ts';
 import { openTestDevice, type TestDevice, testDevices } from './support/devices.ts';
@@ -55,11 +56,14 @@ interface Loading extends Partial<Omit<LlamaOptions, 'adapters'>> {
   readonly memoryBudget?: number;
 }
 
+const onDisk = (paths: Readonly<Record<string, string>>) =>
+  Object.fromEntries(Object.entries(paths).map(([name, path]) => [name, diskFolder(path)]));
+
 async function load(device: TestDevice, base: string, { apart = {}, merged, memoryBudget, ...options }: Loading = {}) {
   await using model = await openModelFolder(base);
   const { config } = model;
-  await using kept = await openAdapters(apart, config);
-  await using others = await openAdapters(merged === undefined ? {} : { merged }, config);
+  await using kept = await openAdapters(onDisk(apart), config);
+  await using others = await openAdapters(onDisk(merged === undefined ? {} : { merged }), config);
   const { adapters } = kept;
   const source = others.adapters.merged ? mergedSource(model.source, others.adapters.merged) : model.source;
   const backend = await openTestDevice(device, memoryBudget === undefined ? {} : { memoryBudget });
@@ -361,7 +365,7 @@ describe('merging', () => {
       await writeModelFolder(folder, config, { dtype });
       await writeAdapter(join(folder, 'own'), config, { targets: projections, rank: 5, alpha: 7 });
       await using model = await openModelFolder(folder);
-      await using adapter = await openAdapter(join(folder, 'own'), config);
+      await using adapter = await openAdapterFolder(join(folder, 'own'), config);
       const merged = mergedSource(model.source, adapter);
       const weights = await readWeights(folder);
       const updates = await readWeights(join(folder, 'own'), 'adapter_model.safetensors');
@@ -391,7 +395,7 @@ describe('merging', () => {
   it('into weights that are no floats is refused by their name', async () => {
     const folder = await make(smallConfig(), { own: {} });
     await using model = await openModelFolder(folder);
-    await using adapter = await openAdapter(join(folder, 'own'), model.config);
+    await using adapter = await openAdapterFolder(join(folder, 'own'), model.config);
     const matrix = 'model.layers.1.self_attn.v_proj.weight';
     const packed = new Map(model.source.tensors).set(matrix, { ...model.source.tensors.get(matrix)!, dtype: 'I32' });
     const absent = new Map(model.source.tensors);

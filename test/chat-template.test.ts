@@ -3,7 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
+import { diskFolder } from '../engine/node/disk-folder.ts';
 import { FormatError } from '../guard/errors.ts';
+import { folderFormat } from '../guard/folder-format.ts';
 import { assertAskable, withChatTemplate } from '../guard/formats/chat-template.ts';
 import {
   formatNamed,
@@ -18,7 +20,6 @@ import {
 } from '../guard/formats/index.ts';
 import { instructionOf } from '../guard/instruction.ts';
 import type { Role, Turn } from '../guard/messages.ts';
-import { folderFormat } from '../guard/node/folder-format.ts';
 import type { Policy } from '../guard/policy.ts';
 
 interface Oracle {
@@ -268,7 +269,7 @@ describe('the chat template of a folder', () => {
     for (const [name, content] of Object.entries(files)) {
       writeFileSync(join(folder, name), typeof content === 'string' ? content : JSON.stringify(content));
     }
-    return folderFormat({ folder, files: Object.keys(files).map((name) => ({ name, bytes: 1 })) }, named);
+    return folderFormat({ folder: diskFolder(folder) }, named);
   };
   const [one, three] = [templateNamed('llama-guard-1'), templateNamed('llama-guard-3')];
 

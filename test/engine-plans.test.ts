@@ -2,7 +2,7 @@ import { expect, it, vi } from 'vitest';
 import { create } from 'webgpu';
 import type { Recording } from '../engine/backend.ts';
 import { Llama, type LlamaConfig, memoryNeeds, Session } from '../engine/index.ts';
-import { openModelFolder } from '../engine/node/model-folder.ts';
+import { openModelFolder } from '../engine/node/disk-folder.ts';
 import { embeddedModel } from '../guard/node/load.ts';
 import { openTestDevice, testDevices } from './support/devices.ts';
 import { smallConfig } from './support/model-files.ts';

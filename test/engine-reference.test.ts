@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Llama, Session } from '../engine/index.ts';
-import { openModelFolder } from '../engine/node/model-folder.ts';
+import { openModelFolder } from '../engine/node/disk-folder.ts';
 import { embeddedModel } from '../guard/node/load.ts';
 import { openTestDevice, testDevices } from './support/devices.ts';
 import { largestDifference, reference } from './support/tiny-guard.ts';

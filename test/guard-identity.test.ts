@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openModelFolder } from '../engine/node/model-folder.ts';
+import { openModelFolder } from '../engine/node/disk-folder.ts';
 import { canonicalJson, instructionHash, modelHash, policyHash } from '../guard/identity.ts';
 import { buildInstruction, defaultPolicy, selectCategories } from '../guard/index.ts';
 import { smallConfig, writeModelFolder, writeSafetensors } from './support/model-files.ts';

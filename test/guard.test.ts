@@ -1,25 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Llama } from '../engine/index.ts';
-import { openModelFolder } from '../engine/node/model-folder.ts';
-import { type Assessment, type Conversation, defaultPolicy, Guard, type Policy } from '../guard/index.ts';
+import { openModelFolder } from '../engine/node/disk-folder.ts';
+import { type Assessment, defaultPolicy, Guard, type Policy } from '../guard/index.ts';
 import { embeddedModel } from '../guard/node/load.ts';
 import { openTestDevice, testDevices } from './support/devices.ts';
-import { largestDifference, type ReferenceCase, reference } from './support/tiny-guard.ts';
+import { conversationOf, largestDifference, plainCases, policyOf, reference, roleOf } from './support/tiny-guard.ts';
 
 const kinds = testDevices.filter((device) => device !== 'webgpu without features');
-
-const conversationOf = ({ turns }: ReferenceCase): Conversation =>
-  turns.map(({ role, text }) => ({ role: role === 'User' ? 'user' : 'assistant', content: text }));
-
-const policyOf = (guard: Guard, { categories }: ReferenceCase): Policy => ({
-  ...guard.policy,
-  categories: categories.map((code) => guard.policy.categories.find((category) => category.code === code)!),
-});
-
-const roleOf = ({ role }: ReferenceCase): 'user' | 'agent' => (role === 'User' ? 'user' : 'agent');
-
-/** Cases whose text is not made harmless first: the reference read it as it stands. */
-const plain = reference.cases.filter(({ name }) => !name.startsWith('injection'));
 
 for (const device of kinds) {
   describe(`the guard on ${device}`, () => {
@@ -29,8 +16,8 @@ for (const device of kinds) {
     });
     afterAll(() => guard[Symbol.asyncDispose]());
 
-    it.each(plain)('scores and writes what the reference does: $name', async (expected) => {
-      const options = { role: roleOf(expected), policy: policyOf(guard, expected) };
+    it.each(plainCases)('scores and writes what the reference does: $name', async (expected) => {
+      const options = { role: roleOf(expected), policy: policyOf(guard.policy, expected) };
       const conversation = conversationOf(expected);
       expect(guard.instruction(conversation, options).text).toBe(expected.prompt);
       const { score, unsafeProbability, mass, windows, flagged } = await guard.check(conversation, options);
@@ -64,7 +51,7 @@ for (const device of kinds) {
 
     it('scores the categories of the written list, jointly', async () => {
       const expected = reference.cases.find(({ name }) => name === 'two-categories-shuffled')!;
-      const options = { role: roleOf(expected), policy: policyOf(guard, expected) } as const;
+      const options = { role: roleOf(expected), policy: policyOf(guard.policy, expected) } as const;
       const { categories, score } = await guard.check(conversationOf(expected), { ...options, categories: 'joint' });
       expect(categories.map(({ code }) => code)).toEqual(expected.categories);
       const listed = expected.completion.split('\n')[1]!.split(',');

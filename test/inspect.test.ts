@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeModel } from '../bench/make-model/index.ts';
+import { Guard } from '../guard/node/guard.ts';
 import { type InspectOptions, inspectFolder } from '../guard/node/inspect.ts';
-import { embeddedModel, loadGuard } from '../guard/node/load.ts';
+import { embeddedModel } from '../guard/node/load.ts';
 import { writeAdapter } from './support/adapter-files.ts';
 import { runCli } from './support/cli.ts';
 import { testDevices } from './support/devices.ts';
@@ -72,7 +73,7 @@ describe('of a folder that works, inspect tells', () => {
     for (const device of testDevices.filter((each) => each !== 'webgpu without features')) {
       const { needs } = await inspect(embeddedModel, { device });
       for (const dtype of ['f16', 'q4'] as const) {
-        await using guard = await loadGuard(embeddedModel, { device, dtype });
+        await using guard = await Guard.load(embeddedModel, { device, dtype });
         await guard.check([{ role: 'user', content: 'How do I kill a process in Linux?' }]);
         const ratio = guard.llama.memory.liveBytes / needs![dtype].total;
         expect(ratio).toBeGreaterThan(0.95);

@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { expectedTensors, parameterCount } from '../engine/config.ts';
 import { ModelError } from '../engine/errors.ts';
-import { openModelFolder } from '../engine/node/model-folder.ts';
+import { openModelFolder } from '../engine/node/disk-folder.ts';
 import { decodeToF32, type FloatDType, floatDTypes } from '../engine/safetensors/convert.ts';
 import {
   huggingFaceConfig,

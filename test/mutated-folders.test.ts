@@ -8,11 +8,12 @@ import { lookUp } from '../bench/make-model/catalogue.ts';
 import type { HuggingFaceConfig } from '../bench/make-model/config.ts';
 import { quantisedFormats, writeModelFolder } from '../bench/make-model/index.ts';
 import { ModelError } from '../engine/errors.ts';
-import { examineModelFolder, type ModelFolder, openModelFolder } from '../engine/node/model-folder.ts';
+import { examineModel, type ModelFolder } from '../engine/model-folder.ts';
+import { diskFolder, openModelFolder } from '../engine/node/disk-folder.ts';
 import { Problems } from '../engine/problems.ts';
 import { streamTensors } from '../engine/weight-stream.ts';
 import { planWeights } from '../engine/weights.ts';
-import { resolveDType } from '../guard/node/load.ts';
+import { resolveDType } from '../guard/assemble.ts';
 import { storedBytes } from '../kernels/contract.ts';
 import { joinSafetensors } from './support/model-files.ts';
 
@@ -163,7 +164,7 @@ describe.each(['plain', 'sharded', ...Object.keys(quantisedFormats)])('a folder,
       fc.asyncProperty(fc.array(edit, { minLength: 1, maxLength: 3 }), async (edits) => {
         await writeFolder(folder, change(folders.get(name)!, edits));
         const problems = new Problems();
-        await (await examineModelFolder(folder, problems))[Symbol.asyncDispose]();
+        await (await examineModel(diskFolder(folder), problems))[Symbol.asyncDispose]();
         for (const { message } of problems.errors) expect(message).toMatch(/config\.json|\.safetensors|model's files/);
         try {
           await using model = await openModelFolder(folder);

@@ -1,12 +1,13 @@
-import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { bundleForPage } from './support/bundle.ts';
+import { installPackage, manifest } from './support/installed-package.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
 /** What a user writes, in the strictest TypeScript. */
 const program = `
@@ -25,6 +26,12 @@ console.log(JSON.stringify([assessment.flagged, assessment.categories[0]?.code, 
 await guard[Symbol.asyncDispose]();
 `;
 
+const entries = Object.entries(manifest.exports as Record<string, string | Record<string, string>>);
+/** What programs may import, files that are no modules left out. */
+const modules = entries
+  .filter(([, value]) => typeof value === 'object')
+  .map(([name]) => name.replace('.', manifest.name));
+
 describe('the package, as it is published', () => {
   let folder: string;
   let installed: string;
@@ -34,22 +41,7 @@ describe('the package, as it is published', () => {
 
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'guard-package-'));
-    const packed = inFolder('packed');
-    mkdirSync(packed);
-    for (const file of ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md'])
-      cpSync(join(root, file), join(packed, file));
-    execFileSync(process.execPath, ['--import', 'tsx', 'build.ts', join(packed, 'dist')], { cwd: root });
-    // An installation with the dependencies alone, none of those for development.
-    installed = inFolder('node_modules/llama-guard-webgpu');
-    mkdirSync(installed, { recursive: true });
-    execFileSync('npm', ['pack', '--ignore-scripts', '--pack-destination', folder], { cwd: packed, stdio: 'ignore' });
-    const archive = inFolder(`${manifest.name}-${manifest.version}.tgz`);
-    execFileSync('tar', ['-xzf', archive, '--strip-components=1', '-C', installed]);
-    for (const name of Object.keys(manifest.dependencies)) {
-      mkdirSync(dirname(inFolder(`node_modules/${name}`)), { recursive: true });
-      symlinkSync(join(root, 'node_modules', name), inFolder(`node_modules/${name}`));
-    }
-    writeFileSync(inFolder('package.json'), '{ "type": "module" }');
+    installed = installPackage(folder);
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -67,19 +59,18 @@ describe('the package, as it is published', () => {
   });
 
   it('has everything that it says it exports', () => {
-    const entries = Object.entries(manifest.exports as Record<string, string | Record<string, string>>);
     for (const target of entries.flatMap(([, value]) => (typeof value === 'string' ? value : Object.values(value)))) {
       expect(existsSync(join(installed, target)), target).toBe(true);
     }
-    const modules = entries.filter(([, value]) => typeof value === 'object').map(([name]) => name);
-    const imports = modules.map((name) => JSON.stringify(name.replace('.', manifest.name)));
-    const script = `console.log((await Promise.all([${imports}].map((name) => import(name)))).map((m) => Object.keys(m).length > 0).join())`;
+    const script = `console.log((await Promise.all(${JSON.stringify(modules)}.map((name) => import(name)))).map((m) => Object.keys(m).length > 0).join())`;
     const { stdout, stderr } = run(['--input-type=module', '-e', script]);
     expect({ stdout, stderr }).toEqual({ stdout: `${modules.map(() => true).join()}\n`, stderr: '' });
   });
 
   it('is typed for the strictest TypeScript, and does what the types say', () => {
+    const all = modules.map((name, i) => `export * as module${i} from ${JSON.stringify(name)};\n`);
     writeFileSync(inFolder('program.ts'), program);
+    writeFileSync(inFolder('all.ts'), all.join(''));
     const compilerOptions = {
       target: 'es2022',
       module: 'nodenext',
@@ -90,12 +81,25 @@ describe('the package, as it is published', () => {
       noUncheckedIndexedAccess: true,
       skipLibCheck: false,
     };
-    writeFileSync(inFolder('tsconfig.json'), JSON.stringify({ compilerOptions, files: ['program.ts'] }));
+    writeFileSync(inFolder('tsconfig.json'), JSON.stringify({ compilerOptions, files: ['program.ts', 'all.ts'] }));
     const tsc = run([join(root, 'node_modules/typescript/bin/tsc'), '-p', '.']);
     expect(tsc.stdout).toBe('');
     expect(tsc.status).toBe(0);
     const { stdout, stderr } = run(['program.js']);
     expect({ stdout, stderr }).toEqual({ stdout: '[false,"O1","function","function"]\n', stderr: '' });
+  });
+
+  it('goes into a page with any bundler, and takes nothing along that is of Node.js', async () => {
+    writeFileSync(inFolder('page.js'), "export { Guard } from 'llama-guard-webgpu/browser';\n");
+    const { files, metafile } = await bundleForPage(folder, { page: inFolder('page.js') });
+    expect([...files.keys()]).toContain('/page.js');
+    const imports = Object.values(metafile.outputs).flatMap((output) => output.imports);
+    expect(imports.filter(({ external }) => external)).toEqual([]);
+    const sources = Object.keys(metafile.inputs);
+    expect(
+      sources.filter((path) => /node:|node_modules\/(webgpu|sentencepiece-js)\/|\/(node|cli)\//.test(path)),
+    ).toEqual([]);
+    expect(sources).toContainEqual(expect.stringMatching(/tokenizer\/sentencepiece-js\/browser\.js$/));
   });
 
   it('brings its command', () => {

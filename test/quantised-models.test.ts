@@ -8,10 +8,9 @@ import type { HuggingFaceConfig } from '../bench/make-model/config.ts';
 import { type QuantisedFormatName, quantisedFormats, writeModelFolder } from '../bench/make-model/index.ts';
 import { projectionsOf } from '../bench/make-model/tensors.ts';
 import { Llama, type LlamaConfig, memoryNeeds, mergedSource, type WeightDType } from '../engine/index.ts';
-import { openAdapter } from '../engine/node/adapter-folder.ts';
-import { openModelFolder } from '../engine/node/model-folder.ts';
+import { openAdapterFolder, openModelFolder } from '../engine/node/disk-folder.ts';
+import { resolveDType } from '../guard/assemble.ts';
 import { modelHash } from '../guard/identity.ts';
-import { resolveDType } from '../guard/node/load.ts';
 import { writeAdapter } from './support/adapter-files.ts';
 import { openTestDevice, testDevices } from './support/devices.ts';
 import { float64Forward } from './support/float64-forward.ts';
@@ -102,7 +101,7 @@ describe.each(testDevices.filter((device) => device !== 'webgpu without features
 it('an adapter merged into a quantised build is the same as one kept apart', async () => {
   await using model = await openModelFolder(join(root, 'awq'));
   await writeAdapter(join(root, 'adapter'), model.config, { targets: ['q_proj', 'up_proj'], rank: 3 });
-  await using adapter = await openAdapter(join(root, 'adapter'), model.config);
+  await using adapter = await openAdapterFolder(join(root, 'adapter'), model.config);
   const merged = mergedSource(model.source, adapter);
   expect(merged.blocks?.dtypeOf('model.layers.0.mlp.up_proj.weight')).toBeUndefined();
   expect(merged.blocks?.dtypeOf('model.layers.0.mlp.down_proj.weight')).toBe('q4');

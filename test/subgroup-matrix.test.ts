@@ -19,6 +19,7 @@ const product = (M: number, N: number, K: number, componentType = 'f16', resultC
 const traits: DeviceTraits = {
   features: new Set(['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix']),
   subgroupMatrixConfigs: [product(16, 16, 16, 'f16', 'f16'), product(16, 16, 16), product(16, 16, 32, 'i8', 'i32')],
+  minSubgroupSize: 32,
   maxSubgroupSize: 32,
   maxInvocationsPerWorkgroup: 1024,
   maxWorkgroupStorage: 48 * 1024,

@@ -107,7 +107,7 @@ describe.runIf(testDevices.includes('webgpu'))('tuning', () => {
     const again: string[] = [];
     await tuneOnce(llama, backend, { onProgress: ({ choice }) => again.push(choice) });
     expect(again).toEqual([]);
-    const kept = JSON.parse(await readFile(tuningPath(tuningKey(own)), 'utf8'));
+    const kept = JSON.parse(await readFile(tuningPath(await tuningKey(own)), 'utf8'));
     expect(Object.keys(kept.choices)).toHaveLength(own.choices.size);
   });
 

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Llama } from '../engine/index.ts';
-import { openModelFolder } from '../engine/node/model-folder.ts';
+import { openModelFolder } from '../engine/node/disk-folder.ts';
 import { openCpu } from '../engine/node/open-cpu.ts';
 import { startWorker } from '../engine/node/start-worker.ts';
 import type { WasmBackend } from '../engine/wasm/backend.ts';

@@ -105,7 +105,7 @@ export class SentencePieceRuntime implements Disposable {
  */
 async function startModule(): Promise<SentencePieceModule> {
   // Imported on use: it is 760 KB of source, and some pages bring token ids of their own.
-  const { SentencePieceProcessor } = await import('sentencepiece-js');
+  const { SentencePieceProcessor } = await import('#sentencepiece');
   const loader = new SentencePieceProcessor();
   const cause = await withoutProcessHandlers(() =>
     loader.load('').then(

@@ -38,3 +38,8 @@ declare module 'sentencepiece-js' {
     load(path: string): Promise<void>;
   }
 }
+
+/** The package itself, or what build.ts makes of it for pages: package.json leads to one of the two. */
+declare module '#sentencepiece' {
+  export { SentencePieceProcessor } from 'sentencepiece-js';
+}

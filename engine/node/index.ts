@@ -1,9 +1,12 @@
 /** What the engine needs of Node.js: model folders on a disk, and Dawn's WebGPU. */
 
-export { type AdapterFolder, openAdapter, openAdapters } from './adapter-folder.ts';
+export type { AdapterFolder } from '../adapter-folder.ts';
+export type { DeviceChoice, DeviceDecision, OpenDeviceOptions } from '../device-choice.ts';
+export type { ModelFolder } from '../model-folder.ts';
+export { type TuningKey, tuningKey } from '../tuning.ts';
+export { diskFolder, openAdapterFolder, openModelFolder } from './disk-folder.ts';
 export { availableMemory, availableThreads } from './limits.ts';
-export { type ModelFolder, openModelFolder } from './model-folder.ts';
 export { openCpu } from './open-cpu.ts';
-export { type DeviceChoice, type DeviceDecision, type OpenDeviceOptions, openDevice } from './open-device.ts';
+export { openDevice } from './open-device.ts';
 export { findWebGpuAdapter, howToGetWebGpu, type OpenNodeWebGpuOptions, openWebGpu } from './open-webgpu.ts';
-export { readTuning, type TuningKey, tuneOnce, tuningKey, tuningPath, writeTuning } from './tuning-file.ts';
+export { readTuning, tuneOnce, tuningPath, writeTuning } from './tuning-file.ts';

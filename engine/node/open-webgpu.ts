@@ -1,9 +1,10 @@
 import { totalmem } from 'node:os';
 import type { DeviceDescription } from '../backend.ts';
 import { DeviceError } from '../errors.ts';
+import { useKeptTuning } from '../tuning.ts';
 import type { WebGpuBackend } from '../webgpu/backend.ts';
 import { describeAdapter, type OpenWebGpuOptions, openWebGpuDevice } from '../webgpu/open.ts';
-import { readTuning, tuningKey } from './tuning-file.ts';
+import { tuningFiles } from './tuning-file.ts';
 
 /** Dawn hides f16 and subgroup matrices on NVIDIA unless asked. */
 export const dawnToggles = ['enable-dawn-features=vulkan_enable_f16_on_nvidia,allow_unsafe_apis'];
@@ -53,9 +54,6 @@ export async function openWebGpu({ tuning = 'use', ...options }: OpenNodeWebGpuO
     howToGetAdapter: howToGetWebGpu,
     ...options,
   });
-  if (tuning === 'use') {
-    const choices = await readTuning(tuningKey(backend), (message) => process.emitWarning(message));
-    for (const [shapes, variant] of choices ?? []) backend.setChoice(shapes, variant);
-  }
+  if (tuning === 'use') await useKeptTuning(backend, tuningFiles());
   return backend;
 }

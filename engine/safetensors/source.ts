@@ -1,6 +1,7 @@
 import type { QuantisedDType } from '../../kernels/dtypes.ts';
 import { quote } from '../../kernels/json.ts';
 import { ModelError, SessionError } from '../errors.ts';
+import { reasonOf } from '../folder.ts';
 import { bitsPerElement, lengthBytes, parseHeader, readDataStart, type TensorInfo } from './header.ts';
 
 export const defaultChunkBytes = 4 * 1024 * 1024;
@@ -10,6 +11,8 @@ export interface ReadOptions {
   readonly signal?: AbortSignal;
   /** Bytes of every chunk but the last; 4 MiB by default, rounded down to whole elements and at least one. */
   readonly chunkBytes?: number;
+  /** Whether no more than the first chunk is wanted. */
+  readonly onlyFirst?: boolean;
 }
 
 /** Where the engine takes a model's weights from: files on a disk, or what a page fetches. */
@@ -109,7 +112,7 @@ export class SafetensorsSource implements TensorSource {
   /**
    * Reads the headers of `files` and takes them over: disposing the source closes them, and so does a failure here.
    *
-   * @throws ModelError `safetensors-invalid` for a malformed file or a tensor that two of them hold
+   * @throws ModelError `safetensors-invalid` for a malformed file or a tensor that two of them hold, `read-failed`
    */
   static async open(files: readonly ByteFile[]): Promise<SafetensorsSource> {
     try {
@@ -135,11 +138,11 @@ export class SafetensorsSource implements TensorSource {
 
   /**
    * @throws ModelError `tensor-missing` for a name that is not in `tensors`; `safetensors-invalid` where the file has
-   *   become shorter since it was opened or cannot be read
+   *   become shorter since it was opened, `read-failed` where it cannot be read
    * @throws SessionError `disposed`; `invalid-argument` for `chunkBytes` that are no positive number
    */
   async *read(name: string, options: ReadOptions = {}): AsyncGenerator<Uint8Array, void, void> {
-    const { signal, chunkBytes = defaultChunkBytes } = options;
+    const { signal, chunkBytes = defaultChunkBytes, onlyFirst = false } = options;
     const [info, file] = this.#find(name);
     if (!(chunkBytes >= 1)) {
       throw new SessionError('invalid-argument', `chunkBytes must be 1 or more, but is ${chunkBytes}.`);
@@ -147,17 +150,18 @@ export class SafetensorsSource implements TensorSource {
     const elementBytes = Math.ceil(bitsPerElement[info.dtype] / 8);
     const wholeElements = Math.max(elementBytes, chunkBytes - (chunkBytes % elementBytes));
     const bufferBytes = Math.min(Math.floor(wholeElements), info.end - info.begin);
+    const end = onlyFirst ? info.begin + bufferBytes : info.end;
 
     // Two buffers in turn: one is in the caller's hands, the other is being filled.
     const buffers: Uint8Array[] = [];
     let position = info.begin;
     let turn = 0;
     const readNext = (): Promise<Uint8Array> | undefined => {
-      if (position === info.end) return undefined;
+      if (position === end) return undefined;
       if (this.#closed) throw closed(file, name);
       signal?.throwIfAborted();
       buffers[turn] ??= this.#takeBuffer(bufferBytes);
-      const chunk = buffers[turn]!.subarray(0, Math.min(bufferBytes, info.end - position));
+      const chunk = buffers[turn]!.subarray(0, Math.min(bufferBytes, end - position));
       const filled = readFully(file, [chunk], position, `tensor ${quote(name)}`).then(() => chunk);
       // Awaited a chunk later; until then a failure must not count as unhandled.
       filled.catch(() => {});
@@ -217,14 +221,24 @@ async function readFully(
   position: number,
   what: string,
 ): Promise<void> {
+  if (targets.length > 1 && !file.readMany) {
+    // Not a read for each: one may be a request to a server.
+    const whole = new Uint8Array(targets.reduce((sum, { length }) => sum + length, 0));
+    await readFully(file, [whole], position, what);
+    targets.reduce((at, target) => {
+      target.set(whole.subarray(at, at + target.length));
+      return at + target.length;
+    }, 0);
+    return;
+  }
   let rest = targets.filter(({ length }) => length > 0);
   for (let at = position; rest.length > 0; ) {
     let count: number;
     try {
-      const inOneGo = rest.length > 1 && file.readMany;
-      count = inOneGo ? await file.readMany!(rest, at) : await file.read(rest[0]!, at);
+      count = rest.length > 1 ? await file.readMany!(rest, at) : await file.read(rest[0]!, at);
     } catch (cause) {
-      throw new ModelError('safetensors-invalid', `${file.name}: reading ${what} at byte ${at} failed.`, { cause });
+      const message = `${file.name}: reading ${what} at byte ${at} failed: ${reasonOf(cause)}.`;
+      throw new ModelError('read-failed', message, { cause });
     }
     if (count === 0) {
       throw new ModelError(

@@ -108,18 +108,3 @@ function firstOf<T, R>(candidates: readonly T[], make: (candidate: T) => R): R {
   }
   return make(candidates.at(-1)!);
 }
-
-/** Starts threads in a page. */
-export const startWebWorker: StartThread = (script, on) => {
-  const prelude = 'const receive = (take) => { onmessage = ({ data }) => take(data); }; const send = postMessage;\n';
-  const address = URL.createObjectURL(new Blob([prelude, script], { type: 'text/javascript' }));
-  const worker = new Worker(address);
-  worker.onmessage = ({ data }) => on.message(data);
-  worker.onerror = ({ message }) => on.failure(message);
-  URL.revokeObjectURL(address);
-  return {
-    post: (message) => worker.postMessage(message),
-    hold: () => {},
-    terminate: () => worker.terminate(),
-  };
-};

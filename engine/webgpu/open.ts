@@ -46,7 +46,7 @@ export function describeAdapter(adapter: GPUAdapter): DeviceDescription {
 
 /** What kernels made to measure have to know of the device; its features are those that it was opened with. */
 function traitsOf(gpu: GPU, adapter: GPUAdapter, device: GPUDevice): DeviceTraits {
-  const { subgroupMaxSize } = adapter.info;
+  const { subgroupMinSize, subgroupMaxSize } = adapter.info;
   // Not in WebGPU's types yet. Its entries have getters alone, so that a spread would copy nothing.
   const { subgroupMatrixConfigs = [] } = adapter.info as { subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> };
   const features = new Set<string>([...device.features, ...gpu.wgslLanguageFeatures]);
@@ -61,6 +61,7 @@ function traitsOf(gpu: GPU, adapter: GPUAdapter, device: GPUDevice): DeviceTrait
           K,
         }))
       : [],
+    minSubgroupSize: subgroupMinSize,
     maxSubgroupSize: subgroupMaxSize,
     maxInvocationsPerWorkgroup: device.limits.maxComputeInvocationsPerWorkgroup,
     maxWorkgroupStorage: device.limits.maxComputeWorkgroupStorageSize,

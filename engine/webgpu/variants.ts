@@ -58,7 +58,7 @@ export function kernelSources(): string {
   const limits = { maxInvocationsPerWorkgroup: 1024, maxWorkgroupStorage: 65_536 };
   const traits = { ...limits, features: new Set<string>(), subgroupMatrixConfigs: [config] };
   // A family may have other members where subgroups are narrow.
-  const devices = [8, 32].map((maxSubgroupSize) => ({ ...traits, maxSubgroupSize }));
+  const devices = [8, 32].map((size) => ({ ...traits, minSubgroupSize: size, maxSubgroupSize: size }));
   const variants = Object.values(kernels).flatMap((all) =>
     all.flatMap((kernel) =>
       kernel.kind === 'webgpu' ? [kernel] : devices.flatMap((device) => kernel.instantiate(device)),

@@ -1,13 +1,13 @@
 import Table from 'cli-table3';
 import { Command, Option } from 'commander';
-import { openModelFolder } from '../../engine/node/model-folder.ts';
+import { openModelFolder } from '../../engine/node/disk-folder.ts';
 import { loadTokenizer } from '../../tokenizer/load.node.ts';
 import { PolicyError } from '../errors.ts';
+import { folderFormat } from '../folder-format.ts';
 import { assertAskable } from '../formats/chat-template.ts';
 import { instructionHash, policyHash } from '../identity.ts';
 import { instructionOf, renderTurns } from '../instruction.ts';
 import { type Role, roles } from '../messages.ts';
-import { folderFormat } from '../node/folder-format.ts';
 import { embeddedModel, policyNamed } from '../node/load.ts';
 import { builtInPolicies } from '../policies/index.ts';
 import { assertDistinguishable, atDetail, type Detail, details } from '../policy.ts';

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import Table from 'cli-table3';
 import { progressBar } from '../cli/progress.ts';
-import { Guard } from '../guard.ts';
+import { Guard } from '../node/guard.ts';
 import type { CheckRequest } from '../options.ts';
 
 const conversations: CheckRequest[] = JSON.parse(

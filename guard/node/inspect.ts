@@ -1,3 +1,5 @@
+import type { AdapterFolder } from '../../engine/adapter-folder.ts';
+import type { DeviceDecision } from '../../engine/device-choice.ts';
 import {
   type Backend,
   type LlamaConfig,
@@ -8,22 +10,22 @@ import {
   type WeightDType,
 } from '../../engine/index.ts';
 import { assertFits as assertFitsDevice } from '../../engine/memory-needs.ts';
-import { type AdapterFolder, openAdapter } from '../../engine/node/adapter-folder.ts';
-import { type ExaminedFolder, examineModelFolder } from '../../engine/node/model-folder.ts';
-import { type DeviceDecision, openDevice } from '../../engine/node/open-device.ts';
+import { type ExaminedFolder, examineModel } from '../../engine/model-folder.ts';
+import { diskFolder, openAdapterFolder } from '../../engine/node/disk-folder.ts';
+import { openDevice } from '../../engine/node/open-device.ts';
 import { Problems } from '../../engine/problems.ts';
 import type { FloatDType } from '../../engine/safetensors/convert.ts';
 import { weightDTypes } from '../../kernels/contract.ts';
 import { assertFits, type Tokenizer } from '../../tokenizer/index.ts';
-import { loadTokenizer } from '../../tokenizer/load.node.ts';
+import { tokenizerIn } from '../../tokenizer/load.ts';
 import { answerTokens } from '../answer.ts';
+import { folderPolicy, resolveCacheTokens, resolveDType } from '../assemble.ts';
+import { chatTemplateOf, folderFormat } from '../folder-format.ts';
 import { assertAskable } from '../formats/chat-template.ts';
 import type { PromptFormat } from '../formats/index.ts';
 import { roles } from '../messages.ts';
 import type { LoadOptions } from '../options.ts';
 import { assertDistinguishable, type Policy } from '../policy.ts';
-import { chatTemplateOf, folderFormat } from './folder-format.ts';
-import { folderPolicy, resolveCacheTokens, resolveDType } from './load.ts';
 
 /** As `Guard.load` takes them, as far as they matter here. */
 export type InspectOptions = Pick<
@@ -91,7 +93,7 @@ export interface AdapterInspection {
 /** Looks a model folder over as `Guard.load` would, but to the end, and without reading weights. */
 export async function inspectFolder(folder: string, options: InspectOptions = {}): Promise<Inspection> {
   const problems = new Problems();
-  await using model = await examineModelFolder(folder, problems);
+  await using model = await examineModel(diskFolder(folder), problems);
   const { config = null } = model;
   await using adapter = await adapterOf(model, options.mergedAdapter, problems);
   // Of a folder of something else, or of none, there is no more to tell.
@@ -144,10 +146,10 @@ const nothing: GuardParts = { tokenizer: null, vocabulary: null, template: null,
 /** How the model is asked: its tokenizer, its template, its policy, and whether they go together. */
 async function guardOf(model: ExaminedFolder, options: InspectOptions, problems: Problems): Promise<GuardParts> {
   const { folder, config } = model;
-  using tokenizer = await problems.attemptAsync(() => loadTokenizer(folder));
+  using tokenizer = await problems.attemptAsync(() => tokenizerIn(folder));
   if (tokenizer && config) problems.attempt(() => assertFits(tokenizer, config.vocabularySize));
   const { promptFormat: named } = options;
-  const template = named === undefined ? await problems.attemptAsync(() => chatTemplateOf(model)) : undefined;
+  const template = named === undefined ? await problems.attemptAsync(() => chatTemplateOf(folder)) : undefined;
   const format = await problems.attemptAsync(() => folderFormat(model, named));
   const policy =
     format && (await problems.attemptAsync(async () => (options.policy ?? same)(await folderPolicy(model, format))));
@@ -183,7 +185,7 @@ async function adapterOf(
   problems: Problems,
 ): Promise<AdapterFolder | undefined> {
   if (folder === undefined || !config) return undefined;
-  const adapter = await problems.attemptAsync(() => openAdapter(folder, config));
+  const adapter = await problems.attemptAsync(() => openAdapterFolder(folder, config));
   if (adapter && source) problems.attempt(() => mergedSource(source, adapter));
   return adapter;
 }
@@ -194,7 +196,7 @@ function describeAdapter(adapter: AdapterFolder, apart: number | null): AdapterI
   const { folder, base, updates, source, storedDTypes } = adapter;
   const modules = [...updates.keys()].map((name) => name.split('.'));
   return {
-    folder,
+    folder: folder.location,
     base: base ?? null,
     ranks: unique([...updates.values()].map(({ rank }) => rank)).sort((a, b) => a - b),
     targets: unique(modules.map((parts) => parts.at(-2)!)),

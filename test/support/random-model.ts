@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Llama, type LlamaConfig, type LlamaOptions } from '../../engine/index.ts';
-import { openModelFolder } from '../../engine/node/model-folder.ts';
+import { openModelFolder } from '../../engine/node/disk-folder.ts';
 import { type DeviceOptions, openTestDevice, type TestDevice } from './devices.ts';
 import { randomWeights, writeModelFolder } from './model-files.ts';
 

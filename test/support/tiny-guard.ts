@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import type { Conversation, Policy, Role } from '../../guard/index.ts';
 import { embeddedModel } from '../../guard/node/load.ts';
 
 /** One prompt of the embedded model's `reference.json`, as two independent implementations computed it. */
@@ -31,6 +32,20 @@ export interface Reference {
 }
 
 export const reference: Reference = JSON.parse(readFileSync(`${embeddedModel}/reference.json`, 'utf8'));
+
+/** Cases whose text is not made harmless first: the reference read it as it stands. */
+export const plainCases = reference.cases.filter(({ name }) => !name.startsWith('injection'));
+
+export const conversationOf = ({ turns }: ReferenceCase): Exclude<Conversation, string> =>
+  turns.map(({ role, text }) => ({ role: role === 'User' ? 'user' : 'assistant', content: text }));
+
+export const roleOf = ({ role }: ReferenceCase): Role => (role === 'User' ? 'user' : 'agent');
+
+/** The embedded model's policy with the categories of a case. */
+export const policyOf = (policy: Policy, { categories }: ReferenceCase): Policy => ({
+  ...policy,
+  categories: categories.map((code) => policy.categories.find((category) => category.code === code)!),
+});
 
 /** The largest difference between two rows of numbers. */
 export const largestDifference = (a: ArrayLike<number>, b: ArrayLike<number>): number =>

@@ -1,13 +1,21 @@
-import { join } from 'node:path';
-import { type Adapter, adapterOf } from '../adapter.ts';
-import { parseAdapterConfig } from '../adapter-config.ts';
-import type { LlamaConfig } from '../config.ts';
-import { SafetensorsSource } from '../safetensors/source.ts';
-import { type FolderFile, listFiles, maxConfigBytes, notFound, openFiles, readJson, reasonOf } from './folder-files.ts';
+import { type Adapter, adapterOf } from './adapter.ts';
+import { parseAdapterConfig } from './adapter-config.ts';
+import type { LlamaConfig } from './config.ts';
+import {
+  type Folder,
+  type FolderFile,
+  listFiles,
+  maxConfigBytes,
+  notFound,
+  openFiles,
+  readJson,
+  reasonOf,
+} from './folder.ts';
+import { SafetensorsSource } from './safetensors/source.ts';
 
 /** A PEFT folder whose configuration and matrices were found to fit each other and a model. Disposing it closes its files. */
 export interface AdapterFolder extends Adapter, AsyncDisposable {
-  readonly folder: string;
+  readonly folder: Folder;
 }
 
 const configName = 'adapter_config.json';
@@ -21,21 +29,21 @@ const weightsName = 'adapter_model.safetensors';
  * @throws ModelError `model-not-found` where something is not there or no JSON, with what to do about it; else what
  *   `parseAdapterConfig` and `adapterOf` throw, and `safetensors-invalid`
  */
-export async function openAdapter(folder: string, model: LlamaConfig): Promise<AdapterFolder> {
+export async function openAdapter(folder: Folder, model: LlamaConfig): Promise<AdapterFolder> {
   const files = await listFiles(folder, `an adapter's folder must hold ${configName} and ${weightsName}`);
-  for (const name of [configName, weightsName]) {
-    if (files.some((file) => file.name === name)) continue;
-    throw notFound(`${folder}: an adapter's folder must hold ${name}, but this one has none.${adviceOn(files)}`);
-  }
-  const paths = { config: join(folder, configName), weights: join(folder, weightsName) };
-  const size = files.find(({ name }) => name === configName)!.bytes;
-  const json = await readJson(folder, configName, size, maxConfigBytes).catch((cause) => {
+  const paths = { config: folder.locate(configName), weights: folder.locate(weightsName) };
+  const absent = (name: string) =>
+    notFound(`${folder.location}: an adapter's folder must hold ${name}, but this one has none.${adviceOn(files)}`);
+  const json = await readJson(folder, configName, maxConfigBytes).catch((cause) => {
     throw notFound(`${paths.config}: ${reasonOf(cause)}. Download it again.`, { cause });
   });
-  const config = parseAdapterConfig(json, paths.config);
-  const source = await SafetensorsSource.open(await openFiles(folder, [weightsName]));
+  if (json === undefined) throw absent(configName);
+  const [weights] = await openFiles(folder, [weightsName]);
+  if (!weights) throw absent(weightsName);
+  const source = await SafetensorsSource.open([weights]);
   const dispose = () => source[Symbol.asyncDispose]();
   try {
+    const config = parseAdapterConfig(json, paths.config);
     return { ...adapterOf(config, source, model, paths), folder, [Symbol.asyncDispose]: dispose };
   } catch (error) {
     await dispose();
@@ -45,7 +53,7 @@ export async function openAdapter(folder: string, model: LlamaConfig): Promise<A
 
 /** Opens the folders of several adapters, all or none. @throws ModelError as `openAdapter` does */
 export async function openAdapters(
-  folders: Readonly<Record<string, string>>,
+  folders: Readonly<Record<string, Folder>>,
   model: LlamaConfig,
 ): Promise<AsyncDisposable & { readonly adapters: Readonly<Record<string, AdapterFolder>> }> {
   const opened: [name: string, adapter: AdapterFolder][] = [];

@@ -1,19 +1,28 @@
-import { join } from 'node:path';
-import { isObject, quote } from '../../kernels/json.ts';
-import type { ArchitectureName } from '../architectures.ts';
-import { architectureOf, type LlamaConfig, readLlamaConfig } from '../config.ts';
-import { ModelError } from '../errors.ts';
-import { Problems } from '../problems.ts';
-import type { QuantisedBuild } from '../quantised/build.ts';
-import { checkWeights } from '../quantised/check.ts';
-import { quantisedBuildOf } from '../quantised/config.ts';
-import type { FloatDType } from '../safetensors/convert.ts';
-import { SafetensorsSource, type TensorSource } from '../safetensors/source.ts';
-import { type FolderFile, listFiles, maxConfigBytes, notFound, openFiles, readJson, reasonOf } from './folder-files.ts';
+import { isObject, quote } from '../kernels/json.ts';
+import type { ArchitectureName } from './architectures.ts';
+import { architectureOf, type LlamaConfig, readLlamaConfig } from './config.ts';
+import { ModelError } from './errors.ts';
+import {
+  closeAll,
+  type Folder,
+  type FolderFile,
+  listFiles,
+  maxConfigBytes,
+  notFound,
+  openFiles,
+  readJson,
+  reasonOf,
+} from './folder.ts';
+import { Problems } from './problems.ts';
+import type { QuantisedBuild } from './quantised/build.ts';
+import { checkWeights } from './quantised/check.ts';
+import { quantisedBuildOf } from './quantised/config.ts';
+import type { FloatDType } from './safetensors/convert.ts';
+import { type ByteFile, SafetensorsSource, type TensorSource } from './safetensors/source.ts';
 
 /** A Hugging Face model folder whose configuration and weights were found to fit each other. Disposing it closes its files. */
 export interface ModelFolder extends AsyncDisposable {
-  readonly folder: string;
+  readonly folder: Folder;
   readonly architecture: ArchitectureName;
   readonly config: LlamaConfig;
   readonly source: TensorSource;
@@ -21,7 +30,7 @@ export interface ModelFolder extends AsyncDisposable {
   readonly stored: TensorSource;
   /** How the checkpoint holds its matrices, where that is in fewer bits. */
   readonly quantised?: Pick<QuantisedBuild, 'name' | 'dtype'>;
-  /** Every file of the folder, those that the engine does not read too, by name. */
+  /** Every file of the folder, those that the engine does not read too, by name; none where it cannot be listed. */
   readonly files: readonly FolderFile[];
   /** The dtypes that the model's weights are stored in, widest first; of a quantised checkpoint those that it keeps whole. */
   readonly storedDTypes: readonly FloatDType[];
@@ -58,16 +67,15 @@ const otherForms: readonly { readonly pattern: RegExp; readonly advice: string }
  * Opens a Hugging Face model folder: `config.json` with `model.safetensors`, or with the shards that
  * `model.safetensors.index.json` names. Reads the headers alone; the weights stream from `source` later.
  *
- * A model folder may come from a stranger: shards are taken from the folder itself and nowhere else. Symbolic links are
- * followed, because the Hugging Face cache consists of them.
+ * A model folder may come from a stranger: shards are taken from the folder itself and nowhere else.
  *
  * @throws ModelError `model-not-found` where something is not there or no JSON, with what to do about it;
  *   `config-invalid`, `architecture-unsupported`, `safetensors-invalid`, `tensor-missing`, `tensor-mismatch` or
  *   `dtype-unsupported` where it is there but cannot be used
  */
-export async function openModelFolder(folder: string): Promise<ModelFolder> {
+export async function openModel(folder: Folder): Promise<ModelFolder> {
   const problems = new Problems();
-  const examined = await examineModelFolder(folder, problems);
+  const examined = await examineModel(folder, problems);
   const [first] = problems.errors;
   if (!first) return examined as ModelFolder;
   await examined[Symbol.asyncDispose]();
@@ -78,21 +86,21 @@ export async function openModelFolder(folder: string): Promise<ModelFolder> {
 export type ExaminedFolder = Partial<ModelFolder> & Pick<ModelFolder, 'folder' | 'files'> & AsyncDisposable;
 
 /**
- * As `openModelFolder`, but goes on behind what is wrong.
+ * As `openModel`, but goes on behind what is wrong.
  * @param problems where all of it is noted
  */
-export async function examineModelFolder(folder: string, problems: Problems): Promise<ExaminedFolder> {
+export async function examineModel(folder: Folder, problems: Problems): Promise<ExaminedFolder> {
   const none = { folder, files: [], [Symbol.asyncDispose]: async () => {} };
   const wanted = `a model folder must hold ${configName} and ${singleName}`;
   const files = await problems.attemptAsync(() => listFiles(folder, wanted));
   if (!files) return none;
-  const sizes = new Map(files.map(({ name, bytes }) => [name, bytes]));
-  const configPath = join(folder, configName);
-  const json = await problems.attemptAsync(() => readConfig(folder, sizes));
+  const json = await problems.attemptAsync(() => readConfig(folder, files));
   // In a folder of something else one thing is wrong: that it is one.
-  if (!sizes.has(configName) && adviceOnOtherForms(sizes) !== undefined) return { ...none, files };
+  const isOther = !files.some(({ name }) => name === configName) && adviceOnOtherForms(files) !== undefined;
+  if (isOther) return { ...none, files };
+  const configPath = folder.locate(configName);
   const config = json === undefined ? undefined : readLlamaConfig(json, configPath, problems);
-  const stored = await problems.attemptAsync(() => openWeights(folder, sizes));
+  const stored = await problems.attemptAsync(() => openWeights(folder, files));
   const examined = { folder, files, [Symbol.asyncDispose]: async () => stored?.[Symbol.asyncDispose]() };
   if (!config) return examined;
   const architecture = architectureOf(json, configPath);
@@ -101,57 +109,58 @@ export async function examineModelFolder(folder: string, problems: Problems): Pr
   return { ...examined, architecture, config, ...weights };
 }
 
-async function readConfig(folder: string, sizes: ReadonlyMap<string, number>): Promise<unknown> {
-  if (!sizes.has(configName)) {
-    const advice = adviceOnOtherForms(sizes) ?? 'Give the folder that the model was downloaded to.';
-    throw notFound(`${folder}: a model folder must hold ${configName}, but this one has none. ${advice}`);
-  }
-  try {
-    return await readJson(folder, configName, sizes.get(configName)!, maxConfigBytes);
-  } catch (cause) {
-    throw notFound(`${join(folder, configName)}: ${reasonOf(cause)}. Download it again.`, { cause });
-  }
+async function readConfig(folder: Folder, files: readonly FolderFile[]): Promise<unknown> {
+  const json = await readJson(folder, configName, maxConfigBytes).catch((cause) => {
+    throw notFound(`${folder.locate(configName)}: ${reasonOf(cause)}. Download it again.`, { cause });
+  });
+  if (json !== undefined) return json;
+  const advice = adviceOnOtherForms(files) ?? 'Give the folder that the model was downloaded to.';
+  throw notFound(`${folder.location}: a model folder must hold ${configName}, but this one has none. ${advice}`);
 }
 
 /** Opens the single weights file, which wins where both are there as it does in transformers, or the shards. */
-async function openWeights(folder: string, sizes: ReadonlyMap<string, number>): Promise<SafetensorsSource> {
-  if (sizes.has(singleName)) return SafetensorsSource.open(await openFiles(folder, [singleName]));
-  if (!sizes.has(indexName)) {
-    const advice = adviceOnOtherForms(sizes) ?? 'Download the weights too.';
-    throw notFound(`${folder}: a model folder must hold ${singleName} or ${indexName}, but has neither. ${advice}`);
-  }
-  const weightMap = await readWeightMap(folder, sizes);
-  const shards = [...new Set(weightMap.values())];
-  const absent = shards.filter((shard) => !sizes.has(shard));
-  if (absent.length > 0) {
+async function openWeights(folder: Folder, files: readonly FolderFile[]): Promise<SafetensorsSource> {
+  const [single] = await openFiles(folder, [singleName]);
+  if (single) return SafetensorsSource.open([single]);
+  const weightMap = await readWeightMap(folder);
+  if (!weightMap) {
+    const advice = adviceOnOtherForms(files) ?? 'Download the weights too.';
     throw notFound(
-      `${folder}: ${indexName} names ${shards.length} shards, but ${absent.length} of them are not there, ` +
-        `${quote(absent[0])} first. Download them again.`,
+      `${folder.location}: a model folder must hold ${singleName} or ${indexName}, but has neither. ${advice}`,
     );
   }
-  const source = await SafetensorsSource.open(await openFiles(folder, shards));
+  const source = await SafetensorsSource.open(await openShards(folder, [...new Set(weightMap.values())]));
   for (const [tensor, shard] of weightMap) {
     const actual = source.fileOf(tensor);
-    if (actual === join(folder, shard)) continue;
+    if (actual === folder.locate(shard)) continue;
     await source[Symbol.asyncDispose]();
     throw new ModelError(
       'safetensors-invalid',
-      `${join(folder, indexName)}: tensor ${quote(tensor)} must be in ${shard}, but is ${actual ? `in ${actual}` : 'not there'}.`,
+      `${folder.locate(indexName)}: tensor ${quote(tensor)} must be in ${shard}, but is ${actual ? `in ${actual}` : 'not there'}.`,
     );
   }
   return source;
 }
 
-/** The shard of each tensor. */
-async function readWeightMap(folder: string, sizes: ReadonlyMap<string, number>): Promise<Map<string, string>> {
+async function openShards(folder: Folder, names: readonly string[]): Promise<ByteFile[]> {
+  const found = await openFiles(folder, names);
+  const shards = found.filter((file) => file !== undefined);
+  if (shards.length === names.length) return shards;
+  await closeAll(shards);
+  throw notFound(
+    `${folder.location}: ${indexName} names ${names.length} shards, but ${names.length - shards.length} of them are ` +
+      `not there, ${quote(names[found.indexOf(undefined)])} first. Download them again.`,
+  );
+}
+
+/** The shard of each tensor; undefined where there is no index. */
+async function readWeightMap(folder: Folder): Promise<Map<string, string> | undefined> {
   const invalid = (message: string, options?: ErrorOptions) =>
-    new ModelError('safetensors-invalid', `${join(folder, indexName)}: ${message}.`, options);
-  let index: unknown;
-  try {
-    index = await readJson(folder, indexName, sizes.get(indexName)!, maxIndexBytes);
-  } catch (cause) {
+    new ModelError('safetensors-invalid', `${folder.locate(indexName)}: ${message}.`, options);
+  const index = await readJson(folder, indexName, maxIndexBytes).catch((cause) => {
     throw invalid(reasonOf(cause), { cause });
-  }
+  });
+  if (index === undefined) return undefined;
   const weightMap = isObject(index) ? index.weight_map : undefined;
   if (!isObject(weightMap)) throw invalid(`'weight_map' must be an object, but is ${quote(weightMap)}`);
   const shards = new Map<string, string>();
@@ -165,11 +174,12 @@ async function readWeightMap(folder: string, sizes: ReadonlyMap<string, number>)
   return shards;
 }
 
-function adviceOnOtherForms(sizes: ReadonlyMap<string, number>): string | undefined {
+function adviceOnOtherForms(files: readonly FolderFile[]): string | undefined {
+  const names = files.map(({ name }) => name);
   for (const { pattern, advice } of otherForms) {
-    const found = [...sizes.keys()].find((name) => pattern.test(name));
+    const found = names.find((name) => pattern.test(name));
     if (found) return `It has ${quote(found)}. ${advice}`;
   }
-  const stray = [...sizes.keys()].find((name) => name.endsWith('.safetensors') && name !== singleName);
+  const stray = names.find((name) => name.endsWith('.safetensors') && name !== singleName);
   return stray && `It has ${quote(stray)}: a single file must be called ${singleName}, shards need ${indexName}.`;
 }

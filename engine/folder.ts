@@ -1,0 +1,82 @@
+import { parseJson } from '../kernels/json.ts';
+import { ModelError } from './errors.ts';
+import type { ByteFile } from './safetensors/source.ts';
+
+/** A file of a folder, by its name there. */
+export interface FolderFile {
+  readonly name: string;
+  readonly bytes: number;
+}
+
+/**
+ * The files of a folder, wherever it lies: on a disk, behind a URL, or picked by the user of a page. Where a method
+ * rejects, the error's message says why as the end of a sentence; the caller knows which file it wanted and what for.
+ */
+export interface Folder {
+  /** Its own name, without where it lies. */
+  readonly name: string;
+  /** What messages call it: a path or an address. */
+  readonly location: string;
+  /** What messages call one of its files. */
+  locate(name: string): string;
+  /** Its files, sorted by name; none where a place does not tell what it has, as a server. */
+  list(): Promise<readonly FolderFile[]>;
+  /** A file's bytes; undefined where there is no such file. @throws RangeError where it has more than `maxBytes` */
+  read(name: string, maxBytes: number): Promise<Uint8Array | undefined>;
+  /** A file to be read in pieces; undefined where there is no such file. */
+  open(name: string): Promise<ByteFile | undefined>;
+}
+
+/** Bytes of the largest config.json, or its like, that is read. */
+export const maxConfigBytes = 1024 * 1024;
+const maxJsonDepth = 32;
+
+/** The files of a folder. @param expected what messages say that there should be @throws ModelError `model-not-found` */
+export function listFiles(folder: Folder, expected: string): Promise<readonly FolderFile[]> {
+  return folder.list().catch((cause) => {
+    throw notFound(`${folder.location}: ${expected}, but ${reasonOf(cause)}.`, { cause });
+  });
+}
+
+/** Parses a JSON file; undefined where there is none. @throws RangeError, SyntaxError, or why it cannot be read */
+export async function readJson(folder: Folder, name: string, maxBytes: number): Promise<unknown> {
+  const bytes = await folder.read(name, maxBytes);
+  return bytes && parseJson(bytes, maxJsonDepth);
+}
+
+/** Opens files, all or none: undefined in the places of those that are not there. @throws ModelError `model-not-found` */
+export async function openFiles(folder: Folder, names: readonly string[]): Promise<(ByteFile | undefined)[]> {
+  const files: (ByteFile | undefined)[] = [];
+  try {
+    for (const name of names) {
+      files.push(
+        await folder.open(name).catch((cause) => {
+          throw notFound(`${folder.locate(name)}: it cannot be opened: ${reasonOf(cause)}.`, { cause });
+        }),
+      );
+    }
+    return files;
+  } catch (error) {
+    await closeAll(files);
+    throw error;
+  }
+}
+
+/** Closes files; one that fails to close does not keep the others open. */
+export async function closeAll(files: readonly (ByteFile | undefined)[]): Promise<void> {
+  await Promise.allSettled(files.map((file) => file?.close()));
+}
+
+/** Why a file cannot be used, as the end of a sentence. */
+export function reasonOf(cause: unknown): string {
+  const message = cause instanceof Error ? cause.message : String(cause);
+  return cause instanceof SyntaxError ? `it must be JSON, but ${message}` : message;
+}
+
+/** Why a file is not read. @param bytes that it has, where that is known */
+export const tooLarge = (bytes: number | undefined, maxBytes: number): RangeError =>
+  new RangeError(`it must be at most ${maxBytes} bytes, but has ${bytes ?? 'more'}`);
+
+export function notFound(message: string, options?: ErrorOptions): ModelError {
+  return new ModelError('model-not-found', message, options);
+}
