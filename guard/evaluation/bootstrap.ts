@@ -28,15 +28,37 @@ export interface BootstrapOptions {
  *
  * @throws EvaluationError `metric-undefined` where the metric is `null` of the samples themselves
  */
-export function bootstrap<S extends Labelled>(
+export const bootstrap = <S extends Labelled>(
   samples: readonly S[],
   metric: Metric<S>,
   options: BootstrapOptions = {},
-): Interval {
+): Interval => bootstrapEach(samples, (drawn) => ({ metric: metric(drawn) }), options).metric;
+
+/**
+ * Several metrics, by their names, over the same resamples: what `bootstrap` says of each, for one drawing of resamples
+ * and one look at each.
+ *
+ * @throws EvaluationError `metric-undefined` where one is `null` of the samples themselves
+ */
+export function bootstrapEach<S extends Labelled, Name extends string>(
+  samples: readonly S[],
+  metrics: (samples: readonly S[]) => Readonly<Record<Name, number | null>>,
+  options: BootstrapOptions = {},
+): Record<Name, Interval> {
+  const estimates = metrics(samples);
+  const names = Object.keys(estimates) as Name[];
   // Resamples keep this order, so that a metric that sorts by score finds its work done.
   const sorted = samples.toSorted((a, b) => b.score - a.score);
-  const of = (places: readonly number[]) => defined(metric(places.map((i) => sorted[i]!)));
-  return { estimate: defined(metric(samples)), ...percentiles(sorted, of, options) };
+  const intervals = percentiles(
+    sorted,
+    (places) => {
+      const figures = metrics(places.map((i) => sorted[i]!));
+      return names.map((name) => defined(figures[name]));
+    },
+    options,
+  );
+  const withEstimates = names.map((name, i) => [name, { estimate: defined(estimates[name]), ...intervals[i]! }]);
+  return Object.fromEntries(withEstimates) as Record<Name, Interval>;
 }
 
 /**
@@ -61,18 +83,22 @@ export function pairedBootstrap<S extends Labelled>(
   const of = (samples: readonly S[], places: readonly number[]) => defined(metric(places.map((i) => samples[i]!)));
   return {
     estimate: defined(metric(after)) - defined(metric(before)),
-    ...percentiles(before, (places) => of(after, places) - of(before, places), options),
+    ...percentiles(before, (places) => [of(after, places) - of(before, places)], options)[0]!,
   };
 }
 
+/** The interval of each of the figures that every resample is asked for. */
 function percentiles(
   samples: readonly Labelled[],
-  figure: (places: readonly number[]) => number,
+  figures: (places: readonly number[]) => readonly number[],
   { resamples = 1000, confidence = 0.95, seed = 1 }: BootstrapOptions,
-): Omit<Interval, 'estimate'> {
+): Omit<Interval, 'estimate'>[] {
   const random = seededRandom(seed);
-  const figures = Array.from({ length: resamples }, () => figure(resampled(samples, random))).sort((a, b) => a - b);
-  return { lower: quantile(figures, (1 - confidence) / 2), upper: quantile(figures, (1 + confidence) / 2) };
+  const drawn = Array.from({ length: resamples }, () => figures(resampled(samples, random)));
+  return drawn[0]!.map((_, i) => {
+    const sorted = drawn.map((of) => of[i]!).sort((a, b) => a - b);
+    return { lower: quantile(sorted, (1 - confidence) / 2), upper: quantile(sorted, (1 + confidence) / 2) };
+  });
 }
 
 /**
