@@ -98,6 +98,16 @@ describe('llama-guard calibrate', () => {
     expect(other.stderr).toContain('run-invalid');
   });
 
+  it('says so where no sample is left to report on', async () => {
+    const few = file('few.jsonl', [
+      { messages: 'I will kill you.', unsafe: 1 },
+      { messages: 'Hello', unsafe: 0 },
+    ]);
+    const { code, stdout } = await calibrate(few, 'few.json', '--method', 'temperature', '--fit', '0.9', ...cpu);
+    expect(code).toBe(0);
+    expect(stdout).toContain('Too few samples to leave any to report on');
+  });
+
   it('needs no labels for batch calibration', async () => {
     const unlabelled = file(
       'unlabelled.jsonl',
@@ -129,6 +139,7 @@ describe('llama-guard calibrate', () => {
       'fit-impossible',
     ],
     ['an unknown category', [{ messages: 'a', unsafe: 1, categories: ['O9'] }], [], 'category-unknown: line 1'],
+    ['a file that cannot be written', [], ['--out', join(folder, 'nowhere', 'x.json')], 'cannot be written'],
     ['an odd share', [], ['--fit', '1'], '--fit'],
     ['an odd rule', [], ['--threshold', '0.5'], 'fpr=X'],
     ['an odd seed', [], ['--seed', '-1'], '--seed'],

@@ -34,6 +34,7 @@ export function calibrationTables(
   parts: readonly PartReport[],
   codes: readonly string[],
 ): Table[] {
+  if (parts.length === 0) return [];
   const probabilities: Table = {
     title: 'Probabilities, on samples that the calibration was not fitted on',
     columns: ['role', 'score', 'samples', 'unsafe', 'metric', 'before', 'after', 'change', 'beyond chance'],

@@ -1,4 +1,3 @@
-import { writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { Command } from 'commander';
 import { OptionError } from '../errors.ts';
@@ -10,6 +9,7 @@ import { describeRun, tablesOf } from '../evaluation/tables.ts';
 import { renderText } from '../report/text.ts';
 import { compareCommand } from './eval-compare.ts';
 import { addSharedFlags, calibrationFlag, exitCodes, loadFromFlags, type SharedFlags, shuffleFlag } from './options.ts';
+import { assertWritable, writeOutput } from './output.ts';
 import { addDataFlags, type DataFlags, describeFailures, scoreSet, stemOf } from './score-set.ts';
 
 interface EvalFlags extends SharedFlags, DataFlags {
@@ -46,14 +46,15 @@ Scores are kept as they come: run it again after a kill, and it goes on. Another
 
 async function evaluateCommand(file: string, flags: EvalFlags): Promise<void> {
   const report = flags.report === undefined ? undefined : { file: flags.report, ...(await loadReport()) };
+  if (report) await assertWritable(report.file, '--report');
   const others = await readOthers(flags);
   await using guard = await loadFromFlags(flags);
   const folder = flags.out ?? `${stemOf(file)}.eval`;
   const run = await scoreSet(guard, file, flags, { folder, others });
   const runFile = join(folder, `${basename(stemOf(file))}.${keyOf(run.identity)}.run.json`);
-  await writeFile(runFile, `${JSON.stringify(run)}\n`);
+  await writeOutput(runFile, '--out', `${JSON.stringify(run)}\n`);
   const evaluation = evaluate(run, { resamples: flags.resamples });
-  if (report) await writeFile(report.file, report.renderEvaluation(run, evaluation));
+  if (report) await writeOutput(report.file, '--report', report.renderEvaluation(run, evaluation));
   if (run.failures.length > 0) process.exitCode = exitCodes.badInput;
   if (flags.json) {
     const { rows: _rows, ...told } = run;
