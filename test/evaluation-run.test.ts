@@ -4,6 +4,7 @@ import { categoryConfusion } from '../guard/evaluation/confusion.ts';
 import { evaluate } from '../guard/evaluation/figures.ts';
 import { latencyOf } from '../guard/evaluation/latency.ts';
 import { averagePrecision } from '../guard/evaluation/metrics.ts';
+import { orderEffects } from '../guard/evaluation/order-effects.ts';
 import { readOtherScores } from '../guard/evaluation/other-scores.ts';
 import { answersTo, systemsOf } from '../guard/evaluation/questions.ts';
 import { renderEvaluation } from '../guard/evaluation/report.ts';
@@ -127,6 +128,24 @@ test('latency is told by nearest rank', () => {
   expect(latencyOf(Array.from({ length: 100 }, (_, i) => 100 - i))).toEqual({ median: 50, p95: 95 });
   expect(latencyOf([3])).toEqual({ median: 3, p95: 3 });
   expect(latencyOf([])).toBeNull();
+});
+
+test('orders of the categories are told by how far they disagree', () => {
+  const spread = (min: number, max: number, deviation: number) =>
+    row(`${min}`, { orders: { count: 3, min, max, deviation } });
+  const shuffled = {
+    ...base,
+    rows: [spread(0.1, 0.3, 0.1), spread(0.4, 0.8, 0.2), spread(0.5, 0.6, 0), row('one', {})],
+  };
+  const effects = orderEffects(shuffled)!;
+  expect(effects).toMatchObject({ samples: 3, orders: 3, undecided: 1 });
+  expect(effects.meanDeviation).toBeCloseTo(0.1, 12);
+  expect(effects.meanRange).toBeCloseTo(0.7 / 3, 12);
+  expect(effects.largestRange).toBeCloseTo(0.4, 12);
+  expect(tablesOf(shuffled, evaluate(shuffled, { resamples: 5 })).map(({ title }) => title)).toContain(
+    'Order of the categories',
+  );
+  expect(orderEffects(run)).toBeNull();
 });
 
 describe('an evaluation', () => {

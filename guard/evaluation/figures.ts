@@ -11,6 +11,7 @@ import {
   logLoss,
   truePositiveRateAt,
 } from './metrics.ts';
+import { type OrderEffects, orderEffects } from './order-effects.ts';
 import { type Answer, answersTo, hasBoth, type Question, questionsOf, systemsOf } from './questions.ts';
 import type { Run } from './run.ts';
 
@@ -58,6 +59,7 @@ export interface Evaluation {
   /** The guard's overall decisions at other thresholds than the run's. */
   readonly thresholds: readonly Decision[];
   readonly confusion: CategoryConfusion | null;
+  readonly orders: OrderEffects | null;
   readonly latency: Latency | null;
 }
 
@@ -88,6 +90,7 @@ export function evaluate(run: Run, options: BootstrapOptions = {}): Evaluation {
     figures,
     thresholds: own.length === 0 ? [] : shownThresholds.map((at) => decisionAt(own, at, options)),
     confusion: categoryConfusion(run),
+    orders: orderEffects(run),
     latency: latencyOf(rows.map(({ milliseconds }) => milliseconds)),
   };
 }

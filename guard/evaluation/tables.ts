@@ -40,6 +40,7 @@ export function tablesOf(run: Run, evaluation: Evaluation): Table[] {
     thresholdTable(evaluation.thresholds),
     ...(['1-vs-all', '1-vs-benign'] as const).flatMap((way) => categoryTable(run, evaluation, way)),
     ...confusionTable(run, evaluation),
+    ...orderTable(evaluation),
     ...latencyTable(run, evaluation),
   ];
 }
@@ -154,6 +155,25 @@ function confusionTable({ categories }: Run, { confusion }: Evaluation): Table[]
       notes: [
         'A flagged sample is named by its highest category score. One that violates several categories counts in each.',
       ],
+    },
+  ];
+}
+
+function orderTable({ orders }: Evaluation): Table[] {
+  if (!orders) return [];
+  return [
+    {
+      title: 'Order of the categories',
+      columns: ['samples', 'orders', 'mean deviation', 'mean range', 'largest range', 'undecided'],
+      rows: [
+        [
+          String(orders.samples),
+          String(orders.orders),
+          ...[orders.meanDeviation, orders.meanRange, orders.largestRange].map((value) => decimals(value)),
+          String(orders.undecided),
+        ],
+      ],
+      notes: ['Scores are means over the orders. Some orders flag what is undecided, and others do not.'],
     },
   ];
 }
