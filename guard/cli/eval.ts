@@ -15,12 +15,12 @@ import { addDataFlags, type DataFlags, describeFailures, scoreSet, stemOf } from
 interface EvalFlags extends SharedFlags, DataFlags {
   readonly out?: string;
   readonly report?: string;
-  readonly scores: readonly string[];
-  readonly column: readonly string[];
+  readonly scores?: readonly string[];
+  readonly column?: readonly string[];
 }
 
 export function evalCommand(): Command {
-  const collect = (value: string, earlier: readonly string[]) => [...earlier, value];
+  const collect = (value: string, earlier: readonly string[] = []) => [...earlier, value];
   return (
     addDataFlags(addSharedFlags(new Command('eval')))
       .description('score a labelled set, with metrics, curves and a report')
@@ -29,8 +29,8 @@ export function evalCommand(): Command {
       .addOption(shuffleFlag())
       .option('--out <folder>', 'where scores and results are kept (default: beside the data)')
       .option('--report <file>', 'write one self-contained HTML page with plots')
-      .option('--scores <file>', "another system's scores: lines with an id and a column; may be repeated", collect, [])
-      .option('--column <name>', 'a column of those files; may be repeated', collect, [])
+      .option('--scores <file>', "another system's scores: lines with an id and a column; may be repeated", collect)
+      .option('--column <name>', 'a column of those files; may be repeated', collect)
       .addHelpText(
         'after',
         `
@@ -69,7 +69,7 @@ async function evaluateCommand(file: string, flags: EvalFlags): Promise<void> {
   process.stdout.write(`${texts.join('\n')}\n\nKept in ${runFile}\n`);
 }
 
-async function readOthers({ scores, column }: EvalFlags) {
+async function readOthers({ scores = [], column = [] }: EvalFlags) {
   if ((scores.length === 0) !== (column.length === 0)) {
     throw new OptionError('option-invalid', 'Give --scores FILE together with --column NAME.');
   }
