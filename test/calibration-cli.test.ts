@@ -74,6 +74,8 @@ describe('llama-guard calibrate', () => {
     expect(answer.calibrated).not.toBe(answer.score);
     expect(answer.threshold).toBe(roles.user!.overall.threshold!.value);
     expect(answer.flagged).toBe(answer.calibrated >= answer.threshold);
+    const { stdout: shown } = await runCli(asked.filter((flag) => flag !== '--json'));
+    expect(shown).toContain(`${answer.calibrated.toFixed(4)} calibrated, flagged from ${answer.threshold.toFixed(4)}`);
     const refused = await runCli([...asked, '--dtype', 'q8']);
     expect(refused.code).toBe(2);
     expect(refused.stderr).toContain('calibration-mismatch: The calibration was fitted to weights in f16');
