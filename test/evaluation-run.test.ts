@@ -199,6 +199,9 @@ describe('two runs', () => {
     expect(auprc).toMatchObject({ way: 'overall', metric: 'AUPRC', samples: 400 });
     expect(auprc!.difference.lower).toBeGreaterThan(0);
     expect(auprc!.difference.estimate).toBeCloseTo(auprc!.after - auprc!.before, 12);
+    const f1 = compareRuns(weak, { ...weak, threshold: 0.99 }, { resamples: 50 }).differences[3]!;
+    expect(f1).toMatchObject({ way: 'overall', metric: 'F1 at the threshold' });
+    expect(f1.difference.upper).toBeLessThan(0);
     const same = compareRuns(weak, weak, { resamples: 20 }).differences;
     expect(same.every(({ difference }) => difference.lower === 0 && difference.upper === 0)).toBe(true);
   });

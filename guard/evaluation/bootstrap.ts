@@ -66,24 +66,27 @@ export function bootstrapEach<S extends Labelled, Name extends string>(
  * the same of both: what makes a sample hard is hard for both, and so drops out of the difference.
  *
  * @param after the same samples in the same order, with other scores
+ * @param metric or one of either run, where it depends on the run, as F1 does on its threshold
  * @throws EvaluationError `metric-undefined`, as `bootstrap`; `label-invalid` where the labels of the two differ
  */
 export function pairedBootstrap<S extends Labelled>(
   before: readonly S[],
   after: readonly S[],
-  metric: Metric<S>,
+  metric: Metric<S> | readonly [before: Metric<S>, after: Metric<S>],
   options: BootstrapOptions = {},
 ): Interval {
+  const [ofBefore, ofAfter] = typeof metric === 'function' ? [metric, metric] : metric;
   if (before.length !== after.length || before.some(({ label }, i) => label !== after[i]!.label)) {
     throw new EvaluationError(
       'label-invalid',
       'A paired bootstrap needs the same samples with the same labels in the same order on both sides.',
     );
   }
-  const of = (samples: readonly S[], places: readonly number[]) => defined(metric(places.map((i) => samples[i]!)));
+  const difference = (draw: (samples: readonly S[]) => readonly S[]) =>
+    defined(ofAfter(draw(after))) - defined(ofBefore(draw(before)));
   return {
-    estimate: defined(metric(after)) - defined(metric(before)),
-    ...percentiles(before, (places) => [of(after, places) - of(before, places)], options)[0]!,
+    estimate: difference((samples) => samples),
+    ...percentiles(before, (places) => [difference((samples) => places.map((i) => samples[i]!))], options)[0]!,
   };
 }
 
