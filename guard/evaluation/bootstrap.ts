@@ -108,15 +108,16 @@ function percentiles(
  * Places drawn with replacement, in rising order, as many as there are samples and with every class that these have.
  */
 function resampled(samples: readonly Labelled[], random: () => number): number[] {
-  const classes = new Set(samples.map(({ label }) => label)).size;
+  const size = samples.length;
+  const labels = ([0, 1] as const).filter((wanted) => samples.some(({ label }) => label === wanted));
   for (;;) {
-    const counts = new Uint32Array(samples.length);
-    for (let i = 0; i < samples.length; i++) counts[Math.floor(random() * samples.length)]!++;
+    const counts = new Uint32Array(size);
+    for (let i = 0; i < size; i++) counts[Math.floor(random() * size)]!++;
     const places: number[] = [];
-    counts.forEach((count, place) => {
-      for (let i = 0; i < count; i++) places.push(place);
-    });
-    if (new Set(places.map((place) => samples[place]!.label)).size === classes) return places;
+    for (let place = 0; place < size; place++) {
+      for (let left = counts[place]!; left > 0; left--) places.push(place);
+    }
+    if (labels.every((wanted) => places.some((place) => samples[place]!.label === wanted))) return places;
   }
 }
 
