@@ -86,24 +86,33 @@ export const policySchema: z.ZodType<Policy & { readonly $schema?: string | unde
     categories: z.array(category).min(1, 'a policy needs at least one category'),
     roles: z.strictObject({ system: speaker.optional(), tool: speaker.optional() }).optional(),
   })
-  .superRefine(({ categories }, context) => {
-    const places = new Map<string, number>();
-    for (const [index, { code }] of categories.entries()) {
-      const first = places.get(code.toLowerCase());
-      if (first === undefined) places.set(code.toLowerCase(), index);
-      else {
-        const message = `${JSON.stringify(code)} is also the code of categories[${first}]; case does not tell codes apart`;
-        context.addIssue({ code: 'custom', path: ['categories', index, 'code'], message });
-      }
-    }
-    for (const [index, { description }] of categories.entries()) {
-      const label = description?.match(/^\s*([^\s:]+)\s*:/)?.[1];
-      if (label !== undefined && places.has(label.toLowerCase())) {
-        const message = `begins with "${label}:" and would read as a category of its own; reword its beginning`;
-        context.addIssue({ code: 'custom', path: ['categories', index, 'description'], message });
-      }
-    }
+  .superRefine(assertToldApart, {
+    // Even where other fields are wrong, so that one look tells all that is.
+    when: ({ value }) => Array.isArray((value as Partial<Policy> | null)?.categories),
   });
+
+/** @param policy whose categories need not be valid themselves */
+function assertToldApart({ categories }: Policy, context: z.RefinementCtx): void {
+  const places = new Map<string, number>();
+  for (const [index, category] of categories.entries()) {
+    const code: unknown = category?.code;
+    if (typeof code !== 'string') continue;
+    const first = places.get(code.toLowerCase());
+    if (first === undefined) places.set(code.toLowerCase(), index);
+    else {
+      const message = `${JSON.stringify(code)} is also the code of categories[${first}]; case does not tell codes apart`;
+      context.addIssue({ code: 'custom', path: ['categories', index, 'code'], message });
+    }
+  }
+  for (const [index, category] of categories.entries()) {
+    const description: unknown = category?.description;
+    const label = typeof description === 'string' ? description.match(/^\s*([^\s:]+)\s*:/)?.[1] : undefined;
+    if (label !== undefined && places.has(label.toLowerCase())) {
+      const message = `begins with "${label}:" and would read as a category of its own; reword its beginning`;
+      context.addIssue({ code: 'custom', path: ['categories', index, 'description'], message });
+    }
+  }
+}
 
 /**
  * Checks a policy that came as JSON. Unknown fields are refused, since a misspelt one would silently change what is judged.

@@ -74,6 +74,8 @@ describe('llama-guard calibrate', () => {
     expect(answer.calibrated).not.toBe(answer.score);
     expect(answer.threshold).toBe(roles.user!.overall.threshold!.value);
     expect(answer.flagged).toBe(answer.calibrated >= answer.threshold);
+    const { stdout: shown } = await runCli(asked.filter((flag) => flag !== '--json'));
+    expect(shown).toContain(`${answer.calibrated.toFixed(4)} calibrated, flagged from ${answer.threshold.toFixed(4)}`);
     const refused = await runCli([...asked, '--dtype', 'q8']);
     expect(refused.code).toBe(2);
     expect(refused.stderr).toContain('calibration-mismatch: The calibration was fitted to weights in f16');
@@ -96,6 +98,16 @@ describe('llama-guard calibrate', () => {
     const other = await calibrate(evaluated.file, 'x.json', '--method', 'contextual', '--dtype', 'q8', ...cpu);
     expect(other.code).toBe(2);
     expect(other.stderr).toContain('run-invalid');
+  });
+
+  it('says so where no sample is left to report on', async () => {
+    const few = file('few.jsonl', [
+      { messages: 'I will kill you.', unsafe: 1 },
+      { messages: 'Hello', unsafe: 0 },
+    ]);
+    const { code, stdout } = await calibrate(few, 'few.json', '--method', 'temperature', '--fit', '0.9', ...cpu);
+    expect(code).toBe(0);
+    expect(stdout).toContain('Too few samples to leave any to report on');
   });
 
   it('needs no labels for batch calibration', async () => {
@@ -129,6 +141,7 @@ describe('llama-guard calibrate', () => {
       'fit-impossible',
     ],
     ['an unknown category', [{ messages: 'a', unsafe: 1, categories: ['O9'] }], [], 'category-unknown: line 1'],
+    ['a file that cannot be written', [], ['--out', join(folder, 'nowhere', 'x.json')], 'cannot be written'],
     ['an odd share', [], ['--fit', '1'], '--fit'],
     ['an odd rule', [], ['--threshold', '0.5'], 'fpr=X'],
     ['an odd seed', [], ['--seed', '-1'], '--seed'],

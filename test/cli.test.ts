@@ -151,7 +151,13 @@ describe('llama-guard', () => {
       stderr: expect.stringContaining('policy-invalid'),
     });
     expect(await run(['check', 'x', '--threshold', '7', ...cpu])).toMatchObject({ code: 2 });
-    expect(await run(['check', 'x', '--no-such-flag'])).toMatchObject({ code: 2 });
+    for (const misused of [
+      ['check', 'x', '--no-such-flag'],
+      ['eval', 'compare'],
+      ['policy', 'lint'],
+    ]) {
+      expect(await run(misused)).toMatchObject({ code: 2, stderr: expect.stringContaining('Run with --help') });
+    }
     expect(await run(['check', 'x', '--model', join(folder, 'nowhere'), ...cpu])).toMatchObject({
       code: 3,
       stderr: expect.stringContaining('model-not-found'),

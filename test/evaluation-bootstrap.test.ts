@@ -1,7 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { EvaluationError } from '../guard/errors.ts';
-import { bootstrap, pairedBootstrap } from '../guard/evaluation/bootstrap.ts';
-import { areaUnderRoc, averagePrecision, countClasses, type Labelled } from '../guard/evaluation/metrics.ts';
+import { bootstrap, bootstrapEach, pairedBootstrap } from '../guard/evaluation/bootstrap.ts';
+import { decisionAt } from '../guard/evaluation/decision.ts';
+import {
+  areaUnderRoc,
+  averagePrecision,
+  confusionAt,
+  countClasses,
+  type Labelled,
+} from '../guard/evaluation/metrics.ts';
 import { seededRandom, standardNormal } from '../kernels/random.ts';
 
 /** Scores that know something of their labels; the noise is drawn from `random`. */
@@ -51,6 +58,30 @@ describe('bootstrap', () => {
     const seen = bootstrap(lone, (resample) => countClasses(resample).positives, { resamples: 200 });
     expect(seen.lower).toBeGreaterThanOrEqual(1);
     expect(bootstrap(lone, averagePrecision)).toEqual({ estimate: 1, lower: 1, upper: 1 });
+  });
+
+  it('of several metrics is that of each', () => {
+    const options = { resamples: 60, seed: 3 };
+    const both = bootstrapEach(samples, (one) => ({ auprc: averagePrecision(one), auroc: areaUnderRoc(one) }), options);
+    expect(both).toEqual({
+      auprc: bootstrap(samples, averagePrecision, options),
+      auroc: bootstrap(samples, areaUnderRoc, options),
+    });
+  });
+
+  it('tells how sure the ratios of a threshold are', () => {
+    const options = { resamples: 60 };
+    const { threshold, truePositives, precision, recall, falsePositiveRate } = decisionAt(samples, 0.5, options);
+    const counts = confusionAt(samples, 0.5);
+    expect({ threshold, truePositives }).toEqual({ threshold: 0.5, truePositives: counts.truePositives });
+    expect(recall).toEqual(bootstrap(samples, (one) => confusionAt(one, 0.5).recall, options));
+    expect(precision.estimate).toBe(counts.precision);
+    expect(precision.lower).toBeLessThan(counts.precision);
+    expect(falsePositiveRate!.estimate).toBe(counts.falsePositives / countClasses(samples).negatives);
+    expect(decisionAt([{ score: 1, label: 1 }], 0.5, options)).toMatchObject({
+      falsePositiveRate: null,
+      recall: { estimate: 1, lower: 1, upper: 1 },
+    });
   });
 
   it('refuses samples that do not define the metric', () => {

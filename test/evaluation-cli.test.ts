@@ -71,6 +71,19 @@ describe('llama-guard eval', () => {
     }
   });
 
+  it('tells what the order of the categories does', async () => {
+    const flags = ['--shuffle-categories', '3', '--categories', 'none', '--resamples', '10'];
+    const { stdout } = await runCli(['eval', data, '--json', ...flags, '--out', join(folder, 'orders'), ...cpu]);
+    const { orders, file } = JSON.parse(stdout);
+    expect(orders).toMatchObject({ samples: 5, orders: 3 });
+    expect(orders.meanDeviation).toBeGreaterThan(0);
+    expect(orders.largestRange).toBeGreaterThanOrEqual(orders.meanRange);
+    for (const row of JSON.parse(readFileSync(file, 'utf8')).rows) {
+      expect(row.score).toBeGreaterThanOrEqual(row.orders.min);
+      expect(row.score).toBeLessThanOrEqual(row.orders.max);
+    }
+  });
+
   it('goes on after a kill', async () => {
     const size = 150;
     const many = file(
@@ -107,6 +120,8 @@ describe('llama-guard eval', () => {
     ['no-positives', [{ messages: 'x', unsafe: 0 }], []],
     ['category-unknown', [{ messages: 'x', unsafe: 1 }], ['--map', file('map.json', [{ S: 'O77' }])]],
     ['option-invalid', [{ messages: 'x', unsafe: 1 }], ['--column', 'api']],
+    ['--report', [{ messages: 'x', unsafe: 1 }], ['--report', join(folder, 'nowhere', 'report.html')]],
+    ['it is a folder', [{ messages: 'x', unsafe: 1 }], ['--report', folder]],
     ['data-not-found', [{ messages: 'x', unsafe: 1 }], ['--scores', join(folder, 'none'), '--column', 'api']],
   ])('answers bad input with 2: %s', async (message, lines, flags) => {
     const bad = file('bad.jsonl', lines);

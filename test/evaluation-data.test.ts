@@ -1,9 +1,12 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
 import { parseCategoryMap } from '../guard/evaluation/category-map.ts';
 import { formatNames, type ReadOptions, readSamples, type Sample } from '../guard/evaluation/data.ts';
+import { readMap } from '../guard/evaluation/node/map-file.ts';
 import { EvaluationError, type Policy } from '../guard/index.ts';
 import { defaultPolicy } from '../guard/policies/default.ts';
 import { shared } from './support/shared.ts';
@@ -214,6 +217,23 @@ describe('a category map', () => {
   ])('is refused: %s', (code, json, message) => {
     expect(() => parse(json)).toThrow(message);
     expect(() => parse(json)).toThrow(expect.objectContaining({ code }));
+  });
+
+  it('names the line of its file', async () => {
+    const path = join(mkdtempSync(join(tmpdir(), 'guard-map-')), 'map.json');
+    const problemOf = async (text: string) => {
+      writeFileSync(path, text);
+      return readMap(path, { policy: defaultPolicy }).then(
+        () => '',
+        (error: Error) => error.message.slice(path.length),
+      );
+    };
+    expect(await problemOf('{\n  "S": "H",\n  "H": "O1"\n}')).toMatch(/^, line 2: "S" is mapped to "H"/);
+    expect(await problemOf('{\n  "a\\"b": "O1",\n\n  "\\u0048" : 7\n}')).toMatch(/^, line 4: "H": expected/);
+    expect(await problemOf('[')).toMatch(/^ is not JSON: /);
+    expect(await problemOf('{ "S": null }')).toBe('');
+    rmSync(dirname(path), { recursive: true });
+    await expect(readMap(path, { policy: defaultPolicy })).rejects.toMatchObject({ code: 'data-not-found' });
   });
 
   it('serves a list of labels of its own', async () => {

@@ -4,6 +4,7 @@ import { categoryConfusion } from '../guard/evaluation/confusion.ts';
 import { evaluate } from '../guard/evaluation/figures.ts';
 import { latencyOf } from '../guard/evaluation/latency.ts';
 import { averagePrecision } from '../guard/evaluation/metrics.ts';
+import { orderEffects } from '../guard/evaluation/order-effects.ts';
 import { readOtherScores } from '../guard/evaluation/other-scores.ts';
 import { answersTo, systemsOf } from '../guard/evaluation/questions.ts';
 import { renderEvaluation } from '../guard/evaluation/report.ts';
@@ -129,6 +130,24 @@ test('latency is told by nearest rank', () => {
   expect(latencyOf([])).toBeNull();
 });
 
+test('orders of the categories are told by how far they disagree', () => {
+  const spread = (min: number, max: number, deviation: number) =>
+    row(`${min}`, { orders: { count: 3, min, max, deviation } });
+  const shuffled = {
+    ...base,
+    rows: [spread(0.1, 0.3, 0.1), spread(0.4, 0.8, 0.2), spread(0.5, 0.6, 0), row('one', {})],
+  };
+  const effects = orderEffects(shuffled)!;
+  expect(effects).toMatchObject({ samples: 3, orders: 3, undecided: 1 });
+  expect(effects.meanDeviation).toBeCloseTo(0.1, 12);
+  expect(effects.meanRange).toBeCloseTo(0.7 / 3, 12);
+  expect(effects.largestRange).toBeCloseTo(0.4, 12);
+  expect(tablesOf(shuffled, evaluate(shuffled, { resamples: 5 })).map(({ title }) => title)).toContain(
+    'Order of the categories',
+  );
+  expect(orderEffects(run)).toBeNull();
+});
+
 describe('an evaluation', () => {
   const large = synthetic(300, 0.8);
   const evaluation = evaluate(large, { resamples: 50 });
@@ -149,6 +168,10 @@ describe('an evaluation', () => {
     expect(guard!.ranking!.auprc.estimate).toBeGreaterThan(api!.ranking!.auprc.estimate + 0.2);
     expect(calibrated!.ranking!.auprc.estimate).toBe(guard!.ranking!.auprc.estimate);
     expect([guard, calibrated].map((one) => one!.decision!.threshold)).toEqual([0.5, 0.3]);
+    for (const { estimate, lower, upper } of [guard!.decision!.f1, guard!.probability!.ece, guard!.ranking!.bestF1]) {
+      expect(lower).toBeLessThan(upper);
+      expect(estimate).toBeLessThanOrEqual(1);
+    }
     // What is no probability has a ranking all the same.
     expect(severity).toMatchObject({ decision: null, probability: null, samples: 300 });
     expect(severity!.ranking).not.toBeNull();
@@ -176,6 +199,9 @@ describe('two runs', () => {
     expect(auprc).toMatchObject({ way: 'overall', metric: 'AUPRC', samples: 400 });
     expect(auprc!.difference.lower).toBeGreaterThan(0);
     expect(auprc!.difference.estimate).toBeCloseTo(auprc!.after - auprc!.before, 12);
+    const f1 = compareRuns(weak, { ...weak, threshold: 0.99 }, { resamples: 50 }).differences[3]!;
+    expect(f1).toMatchObject({ way: 'overall', metric: 'F1 at the threshold' });
+    expect(f1.difference.upper).toBeLessThan(0);
     const same = compareRuns(weak, weak, { resamples: 20 }).differences;
     expect(same.every(({ difference }) => difference.lower === 0 && difference.upper === 0)).toBe(true);
   });

@@ -1,4 +1,5 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { buildInstruction } from '../guard/formats/index.ts';
 import { makeHarmless } from '../guard/hostile/index.ts';
@@ -6,6 +7,7 @@ import type { Role, Turn } from '../guard/messages.ts';
 import { embeddedModel } from '../guard/node/load.ts';
 import { defaultPolicy } from '../guard/policies/default.ts';
 import { loadTokenizer } from '../tokenizer/load.node.ts';
+import { shared } from './support/shared.ts';
 
 interface Attempt {
   readonly name: string;
@@ -25,9 +27,10 @@ const places: Readonly<Record<string, { role: Role; around: (text: string) => Tu
   'an earlier message': { role: 'agent', around: (text) => [turn('User', text), turn('Agent', 'Sure.', 1)] },
 };
 
+const llama2 = dirname(shared.llama2Tokenizer);
 const tokenizers = {
   'the embedded tokenizer': embeddedModel,
-  'the tokenizer of Llama 2': new URL('../../shared/tokenizers/llama2', import.meta.url).pathname,
+  ...(existsSync(shared.llama2Tokenizer) ? { 'the tokenizer of Llama 2': llama2 } : {}),
 };
 
 describe.each(Object.entries(tokenizers))('with %s', async (_, folder) => {

@@ -260,6 +260,8 @@ describe('llama-guard policy', () => {
     expect(prefix).toContain('S1: Violent Crimes.\nS2: Non-Violent Crimes.\n');
     expect(suffix).toMatch(/\[\/INST\]$/);
     expect(hashes.instruction).toMatch(/^[0-9a-f]{64}$/);
+    const part = await runCli(['policy', 'show', 'hazards', '--include', 'S2,S1', '--detail', 'names', '--json']);
+    expect(JSON.parse(part.stdout).prefix).toContain('CATEGORIES>\nS2: Non-Violent Crimes.\nS1: Violent Crimes.\n<END');
   });
 
   it('lints: errors end with 2, warnings with 0', async () => {

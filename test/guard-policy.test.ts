@@ -86,6 +86,16 @@ describe('parsePolicy', () => {
     expect(problemOf({ categories })).toContain('categories[1].code: "o1" is also the code of categories[0]');
   });
 
+  it('tells of equal codes beside whatever else is wrong', () => {
+    const message = problemOf({
+      categories: [{ code: 'O1', name: '' }, { code: 'O1', name: 'A', descripton: 'O1: x' }, null, { code: 2 }],
+      extra: 1,
+    });
+    for (const part of ['[0].name', '[1].code: "O1" is also', '[1].descripton: unknown', '[2]', '[3].code', 'extra']) {
+      expect(message).toContain(part);
+    }
+  });
+
   it('names every field that is wrong', () => {
     const message = problemOf({ categories: [{ code: '?', name: '' }], extra: 1 });
     for (const part of ['categories[0].code', 'categories[0].name', 'extra']) expect(message).toContain(part);

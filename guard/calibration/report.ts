@@ -5,11 +5,10 @@ import {
   type Metric,
   pairedBootstrap,
 } from '../evaluation/bootstrap.ts';
+import { type Decision, decisionAt } from '../evaluation/decision.ts';
 import {
   averagePrecision,
   brier,
-  type Confusion,
-  confusionAt,
   countClasses,
   expectedCalibrationError,
   type Labelled,
@@ -38,7 +37,7 @@ export interface PartReport {
   /** By the name of the metric; `null` where the samples do not define it. */
   readonly metrics: Readonly<Record<MetricName, Change | null>>;
   /** At the threshold that was chosen; `null` without one. */
-  readonly decision: Confusion | null;
+  readonly decision: Decision | null;
 }
 
 const metrics = {
@@ -74,7 +73,7 @@ function reportPart({ map, threshold }: CalibrationPart, labels: readonly Labell
     samples: labels.length,
     positives: countClasses(labels).positives,
     metrics: Object.fromEntries(changes) as PartReport['metrics'],
-    decision: threshold ? confusionAt(calibrated, threshold.value) : null,
+    decision: threshold && labels.length > 0 ? decisionAt(calibrated, threshold.value, options) : null,
   };
 }
 

@@ -34,6 +34,7 @@ export function calibrationTables(
   parts: readonly PartReport[],
   codes: readonly string[],
 ): Table[] {
+  if (parts.length === 0) return [];
   const probabilities: Table = {
     title: 'Probabilities, on samples that the calibration was not fitted on',
     columns: ['role', 'score', 'samples', 'unsafe', 'metric', 'before', 'after', 'change', 'beyond chance'],
@@ -73,11 +74,11 @@ export function calibrationTables(
       'F1',
     ],
     rows: decided.map(({ part, decision }) => {
-      const { threshold, recall, precision, f1, falsePositives, trueNegatives } = decision;
-      const rate = falsePositives + trueNegatives === 0 ? null : falsePositives / (falsePositives + trueNegatives);
+      const { threshold, recall, precision, f1, falsePositiveRate } = decision;
       const own = calibration.roles[part.role]!;
       const rule = (part.code === undefined ? own.overall : own.categories[part.code]!).threshold!.rule;
-      return [...cellsOf(part), rule, ...[threshold, recall, rate, precision, f1].map((value) => decimals(value))];
+      const ratios = [recall, falsePositiveRate, precision, f1].map(withInterval);
+      return [...cellsOf(part), rule, decimals(threshold), ...ratios];
     }),
     notes: ['A threshold was chosen on the samples of the fit; here it may keep a little less than it promised there.'],
   };

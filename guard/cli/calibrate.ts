@@ -1,4 +1,3 @@
-import { writeFile } from 'node:fs/promises';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { type FitSubject, fitCalibration } from '../calibration/fit.ts';
 import { measureContentFree } from '../calibration/measure.ts';
@@ -16,6 +15,7 @@ import { calibrationHash, canonicalJson, hashesOf } from '../identity.ts';
 import type { CategoryMode } from '../options.ts';
 import { renderText } from '../report/text.ts';
 import { addGuardFlags, exitCodes, loadFromFlags, type SharedFlags } from './options.ts';
+import { assertWritable, writeOutput } from './output.ts';
 import { addDataFlags, type DataFlags, describeFailures, scoreSet } from './score-set.ts';
 
 interface CalibrateFlags extends Omit<SharedFlags, 'threshold' | 'calibration'>, DataFlags {
@@ -47,11 +47,12 @@ Scores are kept as those of eval are, and taken from there if eval has them.`,
 
 async function calibrate(data: string, flags: CalibrateFlags): Promise<void> {
   const { method, threshold, out, fit: share, seed, resamples } = flags;
+  await assertWritable(out, '--out');
   const { run, contentFree } = await scoresFor(data, flags);
   const { fit, rest } = split(run.rows, share, seed);
   const calibration = fitCalibration(fit, subjectOf(run), { method, threshold, contentFree });
   const parts = reportCalibration(calibration, rest, { resamples, seed });
-  await writeFile(out, `${JSON.stringify(calibration, undefined, 2)}\n`);
+  await writeOutput(out, '--out', `${JSON.stringify(calibration, undefined, 2)}\n`);
   if (run.failures.length > 0) process.exitCode = exitCodes.badInput;
   if (flags.json) {
     const { identity, failures } = run;
@@ -73,6 +74,9 @@ async function calibrate(data: string, flags: CalibrateFlags): Promise<void> {
   const codes = run.categories.map(({ code }) => code);
   const texts = [
     `Fitted on ${fit.length} samples, drawn by seed ${seed}; ${rest.length} others are reported on.`,
+    ...(parts.length === 0
+      ? ['Too few samples to leave any to report on: give more, or a smaller share (--fit).']
+      : []),
     ...describeFailures(run),
     ...calibrationTables(calibration, parts, codes).map(renderText),
   ];

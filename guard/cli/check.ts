@@ -111,10 +111,12 @@ async function print(line: string): Promise<void> {
 
 /** An assessment for a person, on one line. */
 function describe(assessment: Assessment): string {
-  const { flagged, action, score, role, categories, orders, windows, worstWindow, disguise, suspicions } = assessment;
+  const { flagged, action, score, calibrated, threshold, role, categories, orders } = assessment;
+  const { windows, worstWindow, disguise, suspicions } = assessment;
   const violated = categories.filter((category) => category.violated).map(({ code, name }) => `${code} ${name}`);
   return [
     `${flagged ? 'unsafe' : 'safe'}  ${score.toFixed(4)}  (${role})`,
+    ...(calibrated === null ? [] : [`${calibrated.toFixed(4)} calibrated, flagged from ${threshold.toFixed(4)}`]),
     ...(action ? [action] : []),
     ...(orders ? [`${orders.score.min.toFixed(4)} to ${orders.score.max.toFixed(4)} over ${orders.count} orders`] : []),
     ...(violated.length > 0 && flagged ? [violated.join(', ')] : []),

@@ -1,4 +1,3 @@
-import { writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { Command } from 'commander';
 import { OptionError } from '../errors.ts';
@@ -10,17 +9,18 @@ import { describeRun, tablesOf } from '../evaluation/tables.ts';
 import { renderText } from '../report/text.ts';
 import { compareCommand } from './eval-compare.ts';
 import { addSharedFlags, calibrationFlag, exitCodes, loadFromFlags, type SharedFlags, shuffleFlag } from './options.ts';
+import { assertWritable, writeOutput } from './output.ts';
 import { addDataFlags, type DataFlags, describeFailures, scoreSet, stemOf } from './score-set.ts';
 
 interface EvalFlags extends SharedFlags, DataFlags {
   readonly out?: string;
   readonly report?: string;
-  readonly scores: readonly string[];
-  readonly column: readonly string[];
+  readonly scores?: readonly string[];
+  readonly column?: readonly string[];
 }
 
 export function evalCommand(): Command {
-  const collect = (value: string, earlier: readonly string[]) => [...earlier, value];
+  const collect = (value: string, earlier: readonly string[] = []) => [...earlier, value];
   return (
     addDataFlags(addSharedFlags(new Command('eval')))
       .description('score a labelled set, with metrics, curves and a report')
@@ -29,8 +29,8 @@ export function evalCommand(): Command {
       .addOption(shuffleFlag())
       .option('--out <folder>', 'where scores and results are kept (default: beside the data)')
       .option('--report <file>', 'write one self-contained HTML page with plots')
-      .option('--scores <file>', "another system's scores: lines with an id and a column; may be repeated", collect, [])
-      .option('--column <name>', 'a column of those files; may be repeated', collect, [])
+      .option('--scores <file>', "another system's scores: lines with an id and a column; may be repeated", collect)
+      .option('--column <name>', 'a column of those files; may be repeated', collect)
       .addHelpText(
         'after',
         `
@@ -46,14 +46,15 @@ Scores are kept as they come: run it again after a kill, and it goes on. Another
 
 async function evaluateCommand(file: string, flags: EvalFlags): Promise<void> {
   const report = flags.report === undefined ? undefined : { file: flags.report, ...(await loadReport()) };
+  if (report) await assertWritable(report.file, '--report');
   const others = await readOthers(flags);
   await using guard = await loadFromFlags(flags);
   const folder = flags.out ?? `${stemOf(file)}.eval`;
   const run = await scoreSet(guard, file, flags, { folder, others });
   const runFile = join(folder, `${basename(stemOf(file))}.${keyOf(run.identity)}.run.json`);
-  await writeFile(runFile, `${JSON.stringify(run)}\n`);
+  await writeOutput(runFile, '--out', `${JSON.stringify(run)}\n`);
   const evaluation = evaluate(run, { resamples: flags.resamples });
-  if (report) await writeFile(report.file, report.renderEvaluation(run, evaluation));
+  if (report) await writeOutput(report.file, '--report', report.renderEvaluation(run, evaluation));
   if (run.failures.length > 0) process.exitCode = exitCodes.badInput;
   if (flags.json) {
     const { rows: _rows, ...told } = run;
@@ -68,7 +69,7 @@ async function evaluateCommand(file: string, flags: EvalFlags): Promise<void> {
   process.stdout.write(`${texts.join('\n')}\n\nKept in ${runFile}\n`);
 }
 
-async function readOthers({ scores, column }: EvalFlags) {
+async function readOthers({ scores = [], column = [] }: EvalFlags) {
   if ((scores.length === 0) !== (column.length === 0)) {
     throw new OptionError('option-invalid', 'Give --scores FILE together with --column NAME.');
   }

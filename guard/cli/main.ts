@@ -14,7 +14,6 @@ const { version } = createRequire(import.meta.url)('llama-guard-webgpu/package.j
 const program = new Command('llama-guard')
   .description('Judges conversations by a safety policy, with a Llama Guard that runs in this process.')
   .version(version)
-  .showHelpAfterError('Run with --help to see what there is.')
   // A command sees its arguments in their order: eval and its own command compare share flags.
   .enablePositionalOptions()
   .addHelpText(
@@ -28,11 +27,14 @@ Examples:
 Exit codes: 0 done (and safe), 1 unsafe (with check --fail), 2 bad input, 3 model or device failure.`,
   );
 const commands = [checkCommand, evalCommand, calibrateCommand, policyCommand, inspectCommand, devicesCommand];
-for (const command of commands.map((make) => make())) {
-  // Errors of usage are thrown instead of ending the process, so that exit codes are this program's own.
-  program.addCommand(command.exitOverride());
+for (const make of commands) program.addCommand(make());
+explainUsage(program);
+
+/** Errors of usage are thrown instead of ending the process, so that exit codes are this program's own. */
+function explainUsage(command: Command): void {
+  command.exitOverride().showHelpAfterError('Run with --help to see what there is.');
+  for (const own of command.commands) explainUsage(own);
 }
-program.exitOverride();
 
 // Whoever read the answers wants no more of them, as `head` does; what was not judged was not found to be safe.
 process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {

@@ -56,21 +56,15 @@ export function showFlags(command: Command, ...shown: readonly (keyof SharedFlag
 
 /** Those of a guard and its checks, without a threshold. */
 export function addGuardFlags(command: Command): Command {
-  return command
+  command
     .option('--model <dir>', 'model folder (default: the embedded demonstration model)')
     .option('--adapter <dir>', 'folder of a low-rank adapter (PEFT) to merge into the model')
     .addOption(promptFormatFlag())
     .option(
       '--policy <name|file>',
       `a policy file, or one of ${Object.keys(builtInPolicies).join(', ')} (default: the model folder's own, else default)`,
-    )
-    .option('--include <codes>', "only these of the policy's categories, in this order, as in O1,O3", parseCodes)
-    .option('--exclude <codes>', "all of the policy's categories but these", parseCodes)
-    .addOption(
-      new Option('--detail <detail>', "how much the model is told of each category: few-shot is 'examples'")
-        .choices(details)
-        .default('examples'),
-    )
+    );
+  return addPartFlags(command)
     .addOption(new Option('--role <role>', 'whose messages are judged (default: who spoke last)').choices(roles))
     .addOption(new Option('--device <device>', 'where to compute').choices(['auto', 'webgpu', 'cpu']).default('auto'))
     .addOption(new Option('--dtype <dtype>', 'how weights are held').choices(['auto', ...weightDTypes]).default('auto'))
@@ -91,6 +85,17 @@ export function addGuardFlags(command: Command): Command {
     .option('--json', 'one JSON object a line on standard output');
 }
 
+/** The flags that say how much of a policy is used. */
+export const addPartFlags = (command: Command): Command =>
+  command
+    .option('--include <codes>', "only these of the policy's categories, in this order, as in O1,O3", parseCodes)
+    .option('--exclude <codes>', "all of the policy's categories but these", parseCodes)
+    .addOption(
+      new Option('--detail <detail>', "how much the model is told of each category: few-shot is 'examples'")
+        .choices(details)
+        .default('examples'),
+    );
+
 const parseCodes = (text: string): string[] => text.split(',').map((code) => code.trim());
 
 /** The flag of commands that ask a model, or show how it is asked. */
@@ -107,19 +112,22 @@ export const shuffleFlag = (): Option =>
     'average over so many orders of the categories, and tell their spread',
   ).argParser(parseCount);
 
+/** The part of a policy that the flags ask for. @throws PolicyError */
+export function partOf(
+  whole: Policy,
+  { include, exclude, detail }: Pick<SharedFlags, 'include' | 'exclude' | 'detail'>,
+): Policy {
+  const included = include ? selectCategories(whole, include) : whole;
+  return atDetail(exclude ? excludeCategories(included, exclude) : included, detail);
+}
+
 /** The policy that the flags make of another, or of the one that is named. @throws PolicyError */
 export async function policyOf({
   policy,
-  include,
-  exclude,
-  detail,
+  ...part
 }: Pick<SharedFlags, 'policy' | 'include' | 'exclude' | 'detail'>): Promise<(own: Policy) => Policy> {
   const named = policy === undefined ? undefined : await policyNamed(policy);
-  return (own) => {
-    const whole = named ?? own;
-    const included = include ? selectCategories(whole, include) : whole;
-    return atDetail(exclude ? excludeCategories(included, exclude) : included, detail);
-  };
+  return (own) => partOf(named ?? own, part);
 }
 
 /** A positive whole number. */

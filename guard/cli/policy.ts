@@ -10,20 +10,19 @@ import { instructionOf, renderTurns } from '../instruction.ts';
 import { type Role, roles } from '../messages.ts';
 import { embeddedModel, policyNamed } from '../node/load.ts';
 import { builtInPolicies } from '../policies/index.ts';
-import { assertDistinguishable, atDetail, type Detail, details } from '../policy.ts';
+import { assertDistinguishable } from '../policy.ts';
 import { lintPolicy } from '../policy-lint.ts';
-import { exitCodes, promptFormatFlag } from './options.ts';
+import { addPartFlags, exitCodes, partOf, promptFormatFlag, type SharedFlags } from './options.ts';
 
-interface PolicyFlags {
+interface PolicyFlags extends Pick<SharedFlags, 'include' | 'exclude' | 'detail'> {
   readonly model: string;
   readonly promptFormat?: string;
   readonly role: Role;
-  readonly detail: Detail;
   readonly json?: true;
 }
 
 export function policyCommand(): Command {
-  const command = new Command('policy').description('look at policies: list, lint, show').exitOverride();
+  const command = new Command('policy').description('look at policies: list, lint, show');
   command
     .command('list')
     .description('the policies that come with this package')
@@ -40,23 +39,24 @@ export function policyCommand(): Command {
 }
 
 const withFlags = (command: Command): Command =>
-  command
-    .argument('<policy>', `a file, or one of ${Object.keys(builtInPolicies).join(', ')}`)
-    .option('--model <dir>', 'model folder whose prompt format and tokenizer are used', embeddedModel)
-    .addOption(promptFormatFlag())
-    .addOption(new Option('--role <role>', 'whose messages are judged').choices(roles).default('user'))
-    .addOption(
-      new Option('--detail <detail>', 'how much the model is told of each category')
-        .choices(details)
-        .default('examples'),
-    )
-    .option('--json', 'one JSON object');
+  addPartFlags(
+    command
+      .argument('<policy>', `a file, or one of ${Object.keys(builtInPolicies).join(', ')}`)
+      .addOption(
+        new Option('--model <dir>', 'model folder whose prompt format and tokenizer are used').default(
+          embeddedModel,
+          'the embedded demonstration model',
+        ),
+      )
+      .addOption(promptFormatFlag())
+      .addOption(new Option('--role <role>', 'whose messages are judged').choices(roles).default('user')),
+  ).option('--json', 'one JSON object');
 
-async function lint(nameOrFile: string, { model, promptFormat, role, detail, json }: PolicyFlags): Promise<void> {
+async function lint(nameOrFile: string, { model, promptFormat, role, json, ...part }: PolicyFlags): Promise<void> {
   await using folder = await openModelFolder(model);
   using tokenizer = await loadTokenizer(model);
   try {
-    const policy = atDetail(await policyNamed(nameOrFile), detail);
+    const policy = partOf(await policyNamed(nameOrFile), part);
     const format = await folderFormat(folder, promptFormat);
     assertAskable(format, policy);
     assertDistinguishable(policy, (text) => tokenizer.encode(text), tokenizer.unknownId, format.answer.list?.written);
@@ -83,7 +83,7 @@ async function lint(nameOrFile: string, { model, promptFormat, role, detail, jso
       ['context', budget.context],
     );
     print(table.toString());
-    print(findings.length === 0 ? 'Nothing found.' : `${findings.length} warnings, no errors.`);
+    print(findings.length === 0 ? 'Nothing found.' : `Warnings: ${findings.length}, errors: none.`);
   } catch (error) {
     if (!(error instanceof PolicyError)) throw error;
     if (json)
@@ -93,10 +93,10 @@ async function lint(nameOrFile: string, { model, promptFormat, role, detail, jso
   }
 }
 
-async function show(nameOrFile: string, { model, promptFormat, role, detail, json }: PolicyFlags): Promise<void> {
+async function show(nameOrFile: string, { model, promptFormat, role, json, ...part }: PolicyFlags): Promise<void> {
   await using folder = await openModelFolder(model);
   const format = await folderFormat(folder, promptFormat);
-  const policy = atDetail(await policyNamed(nameOrFile), detail);
+  const policy = partOf(await policyNamed(nameOrFile), part);
   assertAskable(format, policy);
   const frame = format.frame(policy, role);
   const instruction = instructionOf(frame, []);

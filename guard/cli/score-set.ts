@@ -1,12 +1,10 @@
 import { type Command, Option } from 'commander';
-import { type CategoryMap, parseCategoryMap } from '../evaluation/category-map.ts';
 import { type FormatName, formatNames, formats } from '../evaluation/data.ts';
 import type { Format } from '../evaluation/formats/format.ts';
 import { type EvaluateOptions, evaluateFile } from '../evaluation/node/evaluate-file.ts';
-import { readJsonFile } from '../evaluation/node/lines.ts';
+import { readMap } from '../evaluation/node/map-file.ts';
 import type { Run } from '../evaluation/run.ts';
 import type { Guard } from '../guard.ts';
-import type { Policy } from '../policy.ts';
 import { checkOptions, parseCount, type SharedFlags } from './options.ts';
 import { countBar } from './progress.ts';
 
@@ -41,7 +39,9 @@ export async function scoreSet(
   { format, map, assumeSafe, concurrency, ...checks }: DataFlags & Checks,
   options: Partial<EvaluateOptions>,
 ): Promise<Run> {
-  const codes = map === undefined ? {} : { map: await readMap(map, guard.policy, format) };
+  const { vocabulary }: Format = formats[format];
+  const reading = { policy: guard.policy, ...(vocabulary ? { vocabulary } : {}) };
+  const codes = map === undefined ? {} : { map: await readMap(map, reading) };
   let bar: ReturnType<typeof countBar> | undefined;
   try {
     return await evaluateFile(guard, file, {
@@ -60,12 +60,6 @@ export async function scoreSet(
   } finally {
     bar?.stop();
   }
-}
-
-async function readMap(file: string, policy: Policy, format: FormatName): Promise<CategoryMap> {
-  const { vocabulary }: Format = formats[format];
-  const json = await readJsonFile(file, 'map-invalid');
-  return parseCategoryMap(json, file, { policy, ...(vocabulary ? { vocabulary } : {}) });
 }
 
 /** The samples that could not be judged, a line each. */

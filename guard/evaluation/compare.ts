@@ -1,6 +1,13 @@
 import { EvaluationError } from '../errors.ts';
-import { type BootstrapOptions, type Interval, pairedBootstrap } from './bootstrap.ts';
-import { areaUnderRoc, averagePrecision, type Labelled, truePositiveRateAt } from './metrics.ts';
+import { type BootstrapOptions, type Interval, type Metric, pairedBootstrap } from './bootstrap.ts';
+import {
+  areaUnderRoc,
+  averagePrecision,
+  brier,
+  confusionAt,
+  expectedCalibrationError,
+  truePositiveRateAt,
+} from './metrics.ts';
 import { answersTo, hasBoth, type Question, questionsOf, type System, systemsOf } from './questions.ts';
 import type { Row, Run } from './run.ts';
 
@@ -23,10 +30,14 @@ export interface Comparison {
   readonly differences: readonly Difference[];
 }
 
-const comparedMetrics: Readonly<Record<string, (answers: readonly Labelled[]) => number | null>> = {
-  AUPRC: averagePrecision,
-  AUROC: areaUnderRoc,
-  'TPR at 1% FPR': (answers) => truePositiveRateAt(answers, 0.01),
+/** By name, of a system with its threshold; those that take scores for probabilities are of scores from 0 to 1. */
+const comparedMetrics: Readonly<Record<string, (threshold: number) => Metric>> = {
+  AUPRC: () => averagePrecision,
+  AUROC: () => areaUnderRoc,
+  'TPR at 1% FPR': () => (answers) => truePositiveRateAt(answers, 0.01),
+  'F1 at the threshold': (threshold) => (answers) => confusionAt(answers, threshold).f1,
+  ECE: () => (answers) => expectedCalibrationError(answers),
+  Brier: () => brier,
 };
 
 /**
@@ -69,7 +80,7 @@ export function compareRuns(before: Run, after: Run, options: BootstrapOptions =
 type Answering = readonly [system: System, rows: readonly Row[]];
 
 /** The metrics of one question, of two systems; nothing where the samples that both answered are of one kind only. */
-export function differencesIn(
+function differencesIn(
   question: Question,
   [systemBefore, rowsBefore]: Answering,
   [systemAfter, rowsAfter]: Answering,
@@ -79,13 +90,16 @@ export function differencesIn(
   const before = answersTo(question, systemBefore, rowsBefore).filter(({ id }) => scores.has(id));
   const after = before.map((answer) => ({ ...answer, score: scores.get(answer.id)! }));
   if (!hasBoth(before)) return [];
-  return Object.entries(comparedMetrics).map(([metric, compute]) => ({
-    ...question,
-    metric,
-    samples: before.length,
-    positives: before.filter(({ label }) => label === 1).length,
-    before: compute(before)!,
-    after: compute(after)!,
-    difference: pairedBootstrap(before, after, compute, options),
-  }));
+  return Object.entries(comparedMetrics).map(([metric, of]) => {
+    const [ofBefore, ofAfter] = [of(systemBefore.threshold), of(systemAfter.threshold)];
+    return {
+      ...question,
+      metric,
+      samples: before.length,
+      positives: before.filter(({ label }) => label === 1).length,
+      before: ofBefore(before)!,
+      after: ofAfter(after)!,
+      difference: pairedBootstrap(before, after, [ofBefore, ofAfter], options),
+    };
+  });
 }

@@ -1,17 +1,17 @@
-import { type BootstrapOptions, bootstrap, type Interval } from './bootstrap.ts';
+import { type BootstrapOptions, bootstrapEach, type Interval } from './bootstrap.ts';
 import { type CategoryConfusion, categoryConfusion } from './confusion.ts';
+import { type Decision, decisionAt } from './decision.ts';
 import { type Latency, latencyOf } from './latency.ts';
 import {
   areaUnderRoc,
   averagePrecision,
   bestF1,
   brier,
-  type Confusion,
-  confusionAt,
   expectedCalibrationError,
   logLoss,
   truePositiveRateAt,
 } from './metrics.ts';
+import { type OrderEffects, orderEffects } from './order-effects.ts';
 import { type Answer, answersTo, hasBoth, type Question, questionsOf, systemsOf } from './questions.ts';
 import type { Run } from './run.ts';
 
@@ -23,7 +23,7 @@ export interface Figures extends Question {
   /** What the order of the scores is worth, whatever their scale; null without samples of both kinds. */
   readonly ranking: RankingFigures | null;
   /** At the system's threshold; null, as is `probability`, where scores are not from 0 to 1. */
-  readonly decision: Confusion | null;
+  readonly decision: Decision | null;
   readonly probability: ProbabilityFigures | null;
 }
 
@@ -32,15 +32,17 @@ export interface RankingFigures {
   readonly auroc: Interval;
   /** The true positive rate at a false positive rate of 1%. */
   readonly truePositiveRateAt1: Interval;
-  readonly bestF1: Confusion;
+  /** At the threshold that is best for these samples, of each resample for itself. */
+  readonly bestF1: Interval;
+  readonly bestF1Threshold: number;
 }
 
 /** How far scores are to be taken as probabilities. */
 export interface ProbabilityFigures {
   /** Expected calibration error, 15 bins of equal width. */
-  readonly ece: number;
-  readonly brier: number;
-  readonly logLoss: number;
+  readonly ece: Interval;
+  readonly brier: Interval;
+  readonly logLoss: Interval;
 }
 
 /** All that a run comes to. */
@@ -55,8 +57,9 @@ export interface Evaluation {
   };
   readonly figures: readonly Figures[];
   /** The guard's overall decisions at other thresholds than the run's. */
-  readonly thresholds: readonly Confusion[];
+  readonly thresholds: readonly Decision[];
   readonly confusion: CategoryConfusion | null;
+  readonly orders: OrderEffects | null;
   readonly latency: Latency | null;
 }
 
@@ -85,8 +88,9 @@ export function evaluate(run: Run, options: BootstrapOptions = {}): Evaluation {
       failed: failures.length,
     },
     figures,
-    thresholds: shownThresholds.map((at) => confusionAt(own, at)),
+    thresholds: own.length === 0 ? [] : shownThresholds.map((at) => decisionAt(own, at, options)),
     confusion: categoryConfusion(run),
+    orders: orderEffects(run),
     latency: latencyOf(rows.map(({ milliseconds }) => milliseconds)),
   };
 }
@@ -97,19 +101,27 @@ function figuresOf(answers: readonly Answer[], threshold: number, options: Boots
     samples: answers.length,
     positives: answers.filter(({ label }) => label === 1).length,
     ranking: hasBoth(answers) ? rankingOf(answers, options) : null,
-    decision: probabilities ? confusionAt(answers, threshold) : null,
-    probability: probabilities
-      ? { ece: expectedCalibrationError(answers)!, brier: brier(answers)!, logLoss: logLoss(answers)! }
-      : null,
+    decision: probabilities ? decisionAt(answers, threshold, options) : null,
+    probability: probabilities ? bootstrapEach(answers, probabilityOf, options) : null,
   };
 }
 
+const probabilityOf = (answers: readonly Answer[]) => ({
+  ece: expectedCalibrationError(answers),
+  brier: brier(answers),
+  logLoss: logLoss(answers),
+});
+
 function rankingOf(answers: readonly Answer[], options: BootstrapOptions): RankingFigures {
-  const interval = (metric: (samples: readonly Answer[]) => number | null) => bootstrap(answers, metric, options);
-  return {
-    auprc: interval(averagePrecision),
-    auroc: interval(areaUnderRoc),
-    truePositiveRateAt1: interval((samples) => truePositiveRateAt(samples, 0.01)),
-    bestF1: bestF1(answers)!,
-  };
+  const intervals = bootstrapEach(
+    answers,
+    (drawn) => ({
+      auprc: averagePrecision(drawn),
+      auroc: areaUnderRoc(drawn),
+      truePositiveRateAt1: truePositiveRateAt(drawn, 0.01),
+      bestF1: bestF1(drawn)?.f1 ?? null,
+    }),
+    options,
+  );
+  return { ...intervals, bestF1Threshold: bestF1(answers)!.threshold };
 }

@@ -24,6 +24,8 @@ export const scores = z.object({
   calibrated: probability.nullable(),
   /** By code, where category scores were asked for. */
   categoryScores: z.record(z.string(), probability).optional(),
+  /** How far the score depends on the order of the categories, where several were read: it is their mean. */
+  orders: z.object({ count, min: probability, max: probability, deviation: z.number().nonnegative() }).optional(),
   windows: count,
   /** From the call to the answer, waiting for the checks beside it included. */
   milliseconds: z.number().nonnegative(),
@@ -89,7 +91,7 @@ export type Run = z.infer<typeof run>;
 
 /** What is kept of an assessment. */
 export function scoresOf(assessment: Assessment): Scores {
-  const { role, score, unsafeProbability, mass, calibrated, categories, windows, milliseconds } = assessment;
+  const { role, score, unsafeProbability, mass, calibrated, categories, orders, windows, milliseconds } = assessment;
   // Exponentials and sums of rounded logarithms may exceed 1 in their last place.
   const bounded = (probability: number) => Math.min(probability, 1);
   const byCode = categories.map((category) => [category.code, bounded(category.score)] as const);
@@ -100,6 +102,7 @@ export function scoresOf(assessment: Assessment): Scores {
     mass,
     calibrated,
     ...(byCode.length > 0 ? { categoryScores: Object.fromEntries(byCode) } : {}),
+    ...(orders ? { orders: { count: orders.count, ...orders.score } } : {}),
     windows,
     milliseconds: milliseconds.total,
   };

@@ -1,8 +1,8 @@
 import type { Table } from '../report/table.ts';
 import type { Interval } from './bootstrap.ts';
 import type { Difference } from './compare.ts';
+import type { Decision } from './decision.ts';
 import type { Evaluation, Figures } from './figures.ts';
-import type { Confusion } from './metrics.ts';
 import type { PublishedFigure } from './published.ts';
 import type { Way } from './questions.ts';
 import type { Run } from './run.ts';
@@ -11,7 +11,7 @@ import type { Run } from './run.ts';
 export const decimals = (value: number | null | undefined, digits = 4): string =>
   value?.toFixed(digits).replace(/^-(?=[0.]+$)/, '') ?? '–';
 
-export const withInterval = (interval: Interval | undefined): string =>
+export const withInterval = (interval: Interval | null | undefined): string =>
   interval ? `${decimals(interval.estimate)} [${decimals(interval.lower, 3)}, ${decimals(interval.upper, 3)}]` : '–';
 
 /** What a reader must know before the first figure. */
@@ -36,10 +36,12 @@ export function tablesOf(run: Run, evaluation: Evaluation): Table[] {
   const overall = evaluation.figures.filter(({ way }) => way === 'overall');
   return [
     rankingTable(overall),
-    decisionTable(overall),
+    overallDecisionTable(overall),
+    probabilityTable(overall),
     thresholdTable(evaluation.thresholds),
     ...(['1-vs-all', '1-vs-benign'] as const).flatMap((way) => categoryTable(run, evaluation, way)),
     ...confusionTable(run, evaluation),
+    ...orderTable(evaluation),
     ...latencyTable(run, evaluation),
   ];
 }
@@ -53,8 +55,8 @@ function rankingTable(overall: readonly Figures[]): Table {
       String(samples),
       String(positives),
       ...rankingCells(ranking),
-      decimals(ranking?.bestF1.f1),
-      decimals(ranking?.bestF1.threshold),
+      withInterval(ranking?.bestF1),
+      decimals(ranking?.bestF1Threshold),
     ]),
     notes: ['In brackets the 95% bootstrap interval. AUPRC is the average precision: ties grouped, no interpolation.'],
   };
@@ -66,29 +68,39 @@ const rankingCells = (ranking: Figures['ranking']): string[] => [
   withInterval(ranking?.truePositiveRateAt1),
 ];
 
-function decisionTable(overall: readonly Figures[]): Table {
-  return {
-    title: 'Overall: decisions at the threshold, and scores as probabilities',
-    columns: ['system', 'threshold', 'F1', 'precision', 'recall', 'accuracy', 'ECE', 'Brier', 'log loss'],
-    rows: overall.map(({ system, decision, probability }) => [
-      system,
-      decimals(decision?.threshold, 2),
-      decimals(decision?.f1),
-      decimals(decision?.precision),
-      decimals(decision?.recall),
-      decimals(decision?.accuracy),
-      decimals(probability?.ece),
-      decimals(probability?.brier),
-      decimals(probability?.logLoss),
-    ]),
-    notes: ['ECE is the expected calibration error over 15 bins of equal width.'],
-  };
-}
+const overallDecisionTable = (overall: readonly Figures[]): Table => ({
+  title: 'Overall: decisions at the threshold',
+  columns: ['system', 'threshold', 'F1', 'precision', 'recall', 'accuracy'],
+  rows: overall.map(({ system, decision }) => [
+    system,
+    decimals(decision?.threshold, 2),
+    withInterval(decision?.f1),
+    withInterval(decision?.precision),
+    withInterval(decision?.recall),
+    withInterval(decision?.accuracy),
+  ]),
+  notes: [],
+});
 
-const decisionCells = (decision: Confusion): string[] => [
-  decimals(decision.precision),
-  decimals(decision.recall),
-  decimals(decision.f1),
+const probabilityTable = (overall: readonly Figures[]): Table => ({
+  title: 'Overall: scores as probabilities',
+  columns: ['system', 'ECE', 'Brier', 'log loss'],
+  rows: overall.map(({ system, probability }) => [
+    system,
+    withInterval(probability?.ece),
+    withInterval(probability?.brier),
+    withInterval(probability?.logLoss),
+  ]),
+  notes: [
+    'ECE is the expected calibration error over 15 bins of equal width; its interval leans upwards, since resampling adds ' +
+      'noise to every bin.',
+  ],
+});
+
+const decisionCells = (decision: Decision): string[] => [
+  withInterval(decision.precision),
+  withInterval(decision.recall),
+  withInterval(decision.f1),
   String(decision.truePositives),
   String(decision.falsePositives),
   String(decision.falseNegatives),
@@ -96,7 +108,7 @@ const decisionCells = (decision: Confusion): string[] => [
 ];
 const decisionColumns = ['precision', 'recall', 'F1', 'TP', 'FP', 'FN', 'TN'];
 
-const thresholdTable = (thresholds: readonly Confusion[]): Table => ({
+const thresholdTable = (thresholds: readonly Decision[]): Table => ({
   title: 'Overall: the guard at thresholds',
   columns: ['threshold', ...decisionColumns],
   rows: thresholds.map((decision) => [decimals(decision.threshold, 2), ...decisionCells(decision)]),
@@ -108,25 +120,31 @@ const explanations: Record<Exclude<Way, 'overall'>, string> = {
   '1-vs-benign': 'What violates the category against safe samples; what violates only others is left out.',
 };
 
-/** The categories by one way; a system that has nothing to say of any of them is left out. */
+/** The categories by one way, their ranking and then their decisions; a system that has nothing to say of any of them is left out. */
 function categoryTable({ categories }: Run, { figures }: Evaluation, way: Exclude<Way, 'overall'>): Table[] {
   const nameOf = new Map(categories.map(({ code, name }) => [code, name]));
   const known = figures.filter((row) => row.way === way && row.positives > 0);
   if (known.length === 0) return [];
   const without = categories.filter(({ code }) => !known.some((row) => row.code === code)).map(({ code }) => code);
+  const cells = ({ code, system, samples, positives }: Figures) => [
+    `${code} ${nameOf.get(code!)}`,
+    system,
+    String(samples),
+    String(positives),
+  ];
+  const columns = ['category', 'system', 'samples', 'positives'];
   return [
     {
       title: `By category: ${way}`,
-      columns: ['category', 'system', 'samples', 'positives', 'AUPRC', 'AUROC', 'TPR at 1% FPR', ...decisionColumns],
-      rows: known.map(({ code, system, samples, positives, ranking, decision }) => [
-        `${code} ${nameOf.get(code!)}`,
-        system,
-        String(samples),
-        String(positives),
-        ...rankingCells(ranking),
-        ...(decision ? decisionCells(decision) : decisionColumns.map(() => '–')),
-      ]),
+      columns: [...columns, 'AUPRC', 'AUROC', 'TPR at 1% FPR'],
+      rows: known.map((row) => [...cells(row), ...rankingCells(row.ranking)]),
       notes: [explanations[way], ...(without.length > 0 ? [`No positives are known of ${without.join(', ')}.`] : [])],
+    },
+    {
+      title: `By category: ${way}, decisions at the threshold`,
+      columns: [...columns, ...decisionColumns],
+      rows: known.flatMap((row) => (row.decision ? [[...cells(row), ...decisionCells(row.decision)]] : [])),
+      notes: [],
     },
   ];
 }
@@ -145,6 +163,25 @@ function confusionTable({ categories }: Run, { confusion }: Evaluation): Table[]
       notes: [
         'A flagged sample is named by its highest category score. One that violates several categories counts in each.',
       ],
+    },
+  ];
+}
+
+function orderTable({ orders }: Evaluation): Table[] {
+  if (!orders) return [];
+  return [
+    {
+      title: 'Order of the categories',
+      columns: ['samples', 'orders', 'mean deviation', 'mean range', 'largest range', 'undecided'],
+      rows: [
+        [
+          String(orders.samples),
+          String(orders.orders),
+          ...[orders.meanDeviation, orders.meanRange, orders.largestRange].map((value) => decimals(value)),
+          String(orders.undecided),
+        ],
+      ],
+      notes: ['Scores are means over the orders. Some orders flag what is undecided, and others do not.'],
     },
   ];
 }

@@ -27,10 +27,17 @@ export async function* readLines(file: string): AsyncGenerator<string, void, voi
 }
 
 /** Reads and parses a JSON file that a person named. @throws EvaluationError `data-not-found`, or the given code */
-export async function readJsonFile(file: string, invalid: EvaluationError['code']): Promise<unknown> {
-  const text = await readFile(file, 'utf8').catch((cause) => {
+export const readJsonFile = async (file: string, invalid: EvaluationError['code']): Promise<unknown> =>
+  parseJson(await readText(file), file, invalid);
+
+/** @throws EvaluationError `data-not-found` */
+export const readText = (file: string): Promise<string> =>
+  readFile(file, 'utf8').catch((cause) => {
     throw notFound(file, cause);
   });
+
+/** @throws EvaluationError of the given code, naming the file */
+export function parseJson(text: string, file: string, invalid: EvaluationError['code']): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {
