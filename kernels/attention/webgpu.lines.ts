@@ -16,22 +16,33 @@ const tileLines = lanes * ownLines;
 /**
  * Flash attention as in `webgpu.ts`, for a processor that plays a GPU. To it a barrier is dear, and so is gathering from
  * as many addresses as a vector has lanes. Here an invocation has some lines to itself from the first key to the last,
- * and what it reads of a key or value it passes on to its subgroup, each of four neighbours another key. No workgroup
- * memory, no barrier.
+ * and what it reads of a key or value it passes on to its subgroup: each of four neighbours reads another key, and where
+ * a subgroup has eight, four of them read the first half of the elements and four the second. No workgroup memory, no
+ * barrier.
  */
 export const lines: WebGpuFamily<Contract['tensors'], Contract['scalars']> = {
   kind: 'webgpu-family',
   operation: attention,
   name: 'lines',
-  instantiate: ({ maxSubgroupSize }) => (maxSubgroupSize <= lanes ? headDims.map(ofHeadDim) : []),
+  instantiate: ({ minSubgroupSize, maxSubgroupSize }) =>
+    maxSubgroupSize <= lanes ? headDims.map((headDim) => member(headDim, minSubgroupSize < lanes ? 1 : 2)) : [],
 };
 
-function ofHeadDim(headDim: number): Member {
+/** @param parts into which neighbours divide the elements of what they read */
+function member(headDim: number, parts: 1 | 2): Member {
   const numbers = (count: number) => Array.from({ length: count }, (_, i) => i);
   const eachQuad = (statement: (quad: number) => string) =>
     numbers(headDim / 4)
       .map(statement)
       .join('\n      ');
+  /** What an invocation reads of a key or value, quad by quad, and which neighbours read a quad of the whole. */
+  const ownQuads = headDim / 4 / parts;
+  const read = (tensor: 'keys' | 'values') =>
+    numbers(ownQuads)
+      .map((quad) => `let ${tensor}${quad} = ${tensor}[at + ${quad}u];`)
+      .join('\n      ');
+  const passedOn = (tensor: 'keys' | 'values', quad: number) =>
+    `of_neighbours_from_${4 * Math.floor(quad / ownQuads)}(${tensor}${quad % ownQuads})`;
   const eachLine = (statement: (line: number) => string) => numbers(ownLines).map(statement).join('\n      ');
   return webgpuVariant(attention, {
     name: `lines-${headDim}`,
@@ -40,7 +51,7 @@ function ofHeadDim(headDim: number): Member {
     fits: (dims) =>
       dims.headDim === headDim && dims.tokens * dims.heads >= tileLines * dims.sequences * dims.keyValueHeads,
     vectors: ['queries', 'keys', 'values', 'out'],
-    constants: { QUADS: headDim / 4, LINES: tileLines },
+    constants: { QUADS: headDim / 4, OWN_QUADS: ownQuads, LINES: tileLines },
     workgroupSize: [lanes, 1, 1],
     workgroups: ({ heads, keyValueHeads, sequences }, { longest }) => [
       divideUp(longest * (heads / keyValueHeads), tileLines),
@@ -53,11 +64,16 @@ ${windowOf}
 // Lower than any score, yet finite: its difference from itself has to be zero.
 const LOWEST = -1e30f;
 
-// What the four neighbours hold, as columns.
-fn of_neighbours(own: vec4<f32>) -> mat4x4<f32> {
+// What four neighbours hold, as columns.
+${numbers(parts)
+  .map(
+    (part) => `fn of_neighbours_from_${4 * part}(own: vec4<f32>) -> mat4x4<f32> {
   return mat4x4<f32>(
-    subgroupBroadcast(own, 0u), subgroupBroadcast(own, 1u), subgroupBroadcast(own, 2u), subgroupBroadcast(own, 3u));
-}
+    subgroupBroadcast(own, ${4 * part}u), subgroupBroadcast(own, ${4 * part + 1}u),
+    subgroupBroadcast(own, ${4 * part + 2}u), subgroupBroadcast(own, ${4 * part + 3}u));
+}`,
+  )
+  .join('\n')}
 
 // Element by element.
 fn products(query: vec4<f32>, keys: mat4x4<f32>) -> mat4x4<f32> {
@@ -88,6 +104,7 @@ fn main(
   if (first_line >= line_count) { return; }
 
   let neighbour = subgroup_lane % 4u;
+  let own_part = subgroup_lane / 4u % (QUADS / OWN_QUADS);
   let key_count = first_position + min(first_line + LINES - 1u, line_count - 1u) / sharers + 1u;
   let oldest = oldest_of(first_position + first_line / sharers);
   let scale = inverseSqrt(f32(4u * QUADS));
@@ -112,13 +129,14 @@ fn main(
       // Keys beyond the last repeat it and weigh nothing.
       let next = n + vec4<u32>(0u, 1u, 2u, 3u);
       let read = min(slot + min(n + neighbour, count - 1u), params.slots - 1u);
-      let at = (read * params.keyValueHeads + group.y) * QUADS;
+      let at = (read * params.keyValueHeads + group.y) * QUADS + own_part * OWN_QUADS;
       let there = next < vec4<u32>(count);
       ${eachLine((n) => `var products${n} = mat4x4<f32>();`)}
+      ${read('keys')}
       ${eachQuad(
         (q) => `{
-        let keys = of_neighbours(keys[at + ${q}u]);
-        ${eachLine((n) => `products${n} += products(query${n}_${q}, keys);`)}
+        let four = ${passedOn('keys', q)};
+        ${eachLine((n) => `products${n} += products(query${n}_${q}, four);`)}
       }`,
       )}
       ${eachLine(
@@ -129,10 +147,11 @@ fn main(
       largest${n} = now_largest${n};
       total${n} = total${n} * rescale${n} + dot(weights${n}, vec4<f32>(1.0));`,
       )}
+      ${read('values')}
       ${eachQuad(
         (q) => `{
-        let values = of_neighbours(values[at + ${q}u]);
-        ${eachLine((n) => `sum${n}_${q} = sum${n}_${q} * rescale${n} + values * weights${n};`)}
+        let four = ${passedOn('values', q)};
+        ${eachLine((n) => `sum${n}_${q} = sum${n}_${q} * rescale${n} + four * weights${n};`)}
       }`,
       )}
     }
