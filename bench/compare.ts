@@ -27,8 +27,8 @@ export function timingsOf({ kernels = [], guard = [], models = [] }: Result): Na
     ...guard.flatMap((result) => {
       const group = `Guard: ${result.model} on ${placeOf(result)}, ${result.dtype}`;
       const { firstCheck, runs } = result.coldStart;
-      const scenario = (row: { categories: number; messageTokens: number }) =>
-        `${row.categories} categories, a message of ${row.messageTokens} tokens`;
+      const scenario = ({ policy, messageTokens }: { policy: string; messageTokens: number }) =>
+        `policy: ${policy}, a message of ${messageTokens} tokens`;
       return [
         { group, name: 'cold start to the first answer', timing: { median: firstCheck, p90: firstCheck, runs } },
         ...result.checks.map((row) => ({ group, name: `cached check, ${scenario(row)}`, timing: row })),

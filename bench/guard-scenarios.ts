@@ -1,12 +1,19 @@
 import { defaultPolicy, type Guard, type Policy } from '../guard/index.ts';
 
-/** Policies of so many categories: one, the default, and as many as Llama Guard 3 has. */
-export const categoryCounts = [1, 6, 14] as const;
+/** The model's own policy, the default one, one of a single category and one of as many as Llama Guard 3 has. */
+export const policies = {
+  "the model's own": undefined,
+  'the default': defaultPolicy,
+  '1 category': policyOf(1),
+  '14 categories': policyOf(14),
+} as const satisfies Readonly<Record<string, Policy | undefined>>;
+export type PolicyName = keyof typeof policies;
+
 export const messageLengths = [10, 30, 100, 400] as const;
 export const batchSizes = [1, 2, 4, 8, 16, 32, 64] as const;
 
 /** A policy of `count` categories, made of the default one's. */
-export function policyOf(count: number): Policy {
+function policyOf(count: number): Policy {
   const { categories } = defaultPolicy;
   return {
     categories: Array.from({ length: count }, (_, i) => {

@@ -66,7 +66,7 @@ export function latencyPlot(results: readonly Labelled[]): string | undefined {
   const points = results.flatMap(({ label, result: { guard = [], models = [] } }) => [
     ...guard.flatMap(({ device, dtype, checks, uncached }) => [
       ...checks.map((row) => ({
-        series: `${label} guard, ${device} ${dtype}, ${row.categories} categories cached`,
+        series: `${label} guard, ${device} ${dtype}, policy ${row.policy} cached`,
         x: row.newTokens,
         y: row.median,
       })),

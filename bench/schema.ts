@@ -8,7 +8,7 @@ export class BenchError extends LlamaGuardError<
 > {}
 
 /** Raised whenever a field changes its meaning; files of another version are refused, not guessed at. */
-export const formatVersion = 3;
+export const formatVersion = 4;
 const formatName = 'llama-guard-webgpu benchmark';
 
 const amount = z.number().nonnegative();
@@ -103,9 +103,9 @@ const guard = z.object({
     runs: count,
   }),
   /** Single checks whose policy is cached. */
-  checks: z.array(timing.extend({ categories: count, messageTokens: count, promptTokens: count, newTokens: count })),
+  checks: z.array(timing.extend({ policy: z.string(), messageTokens: count, promptTokens: count, newTokens: count })),
   /** The same with nothing cached. */
-  uncached: z.array(timing.extend({ categories: count, messageTokens: count, promptTokens: count })),
+  uncached: z.array(timing.extend({ policy: z.string(), messageTokens: count, promptTokens: count })),
   /** Whole batches through `checkMany`, messages of 30 tokens, the default policy cached. */
   batches: z.array(timing.extend({ size: count, newTokens: count })),
   /** How long the event loop of this process stood still at a time, in milliseconds, while cached checks were under way. */

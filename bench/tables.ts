@@ -184,10 +184,10 @@ function guardTables(guard: GuardResult): Table[] {
   const of = `${guard.model} on ${deviceOf(guard)}, ${guard.dtype}`;
   const both = guard.checks.map((check) => {
     const whole = guard.uncached.find(
-      ({ categories, messageTokens }) => categories === check.categories && messageTokens === check.messageTokens,
+      ({ policy, messageTokens }) => policy === check.policy && messageTokens === check.messageTokens,
     )!;
     return [
-      String(check.categories),
+      check.policy,
       String(check.messageTokens),
       String(check.promptTokens),
       String(check.newTokens),
@@ -214,7 +214,7 @@ function guardTables(guard: GuardResult): Table[] {
     {
       title: `Guard: single checks, ${of}`,
       columns: [
-        'categories',
+        'policy',
         'message tokens',
         'prompt tokens',
         'new tokens',

@@ -83,7 +83,7 @@ const targets: Target[] = [
   { name: 'r', value: 3, bound: 'at least', target: 2 },
   { name: 's', value: 3, bound: 'at most', target: 2 },
 ];
-const scenario = { median: 10, p90: 11, runs: 5, categories: 6, messageTokens: 30, promptTokens: 300 };
+const scenario = { median: 10, p90: 11, runs: 5, policy: 'the default', messageTokens: 30, promptTokens: 300 };
 const result = makeResult(environment, {
   kernels: [
     {
