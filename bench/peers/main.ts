@@ -1,6 +1,6 @@
 /**
  * `npm run bench:peers [-- jax llama-cpp onnx torch] [--config 768]`: each peer in turn with ours on the same work.
- * Tables here, JSON in bench/results/. Installs the peers first, into this folder, where they are not there yet.
+ * Tables here, JSON in bench/results/peers/. Installs the peers first, into this folder, where they are not there yet.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -177,9 +177,9 @@ const slug = (adapter?.name ?? 'cpu')
   .replace(/[^a-z0-9]+/g, '-')
   .slice(0, 40)
   .replace(/-$/, '');
-const results = new URL('../results/', import.meta.url);
+const results = new URL('../results/peers/', import.meta.url);
 const part = program.args.length > 0 ? `.${chosen.join('-')}` : '';
-const file = new URL(`${slug}.peers${part}.json`, results);
+const file = new URL(`${slug}${part}.json`, results);
 const result = {
   adapter: adapter ?? null,
   processor: { model: cpus()[0]?.model ?? 'unknown', cores: cpus().length },
