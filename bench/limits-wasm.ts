@@ -3,7 +3,8 @@ import type { WasmFeature } from '../kernels/wasm/features.ts';
 import { type FunctionBuilder, range } from '../kernels/wasm/function.ts';
 import { type AnyWasmVariant, type KernelFrame, simpleKernel, wasmVariant } from '../kernels/wasm/kernel.ts';
 import { sumOfLanes } from '../kernels/wasm/mathematics.ts';
-import { F32x4, type I32, I32x4 } from '../kernels/wasm/values.ts';
+import type { I32 } from '../kernels/wasm/scalars.ts';
+import { F32x4, I32x4 } from '../kernels/wasm/vectors.ts';
 import { type ArithmeticLoop, copying, type LimitKernels, multiplyAdd, reading } from './limits.ts';
 
 /** Neighbours that a unit goes through, and bytes of it that an iteration does. */

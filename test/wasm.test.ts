@@ -6,12 +6,13 @@ import { f16ToF32, f32ToF16 as f32ToF16Reference } from '../kernels/f16.ts';
 import { matmul } from '../kernels/matmul/index.ts';
 import { matmulAdd } from '../kernels/matmul-add/index.ts';
 import { seededRandom } from '../kernels/random.ts';
-import { Address } from '../kernels/wasm/address.ts';
 import { signed, unsigned } from '../kernels/wasm/encoding.ts';
 import { wasmFeatures } from '../kernels/wasm/features.ts';
 import { type FunctionBuilder, ModuleBuilder } from '../kernels/wasm/function.ts';
 import { exp, f16ToF32x4, f32ToF16, log } from '../kernels/wasm/mathematics.ts';
-import { F32, F32x4, I32, I32x4, type Value } from '../kernels/wasm/values.ts';
+import { Address, F32, I32 } from '../kernels/wasm/scalars.ts';
+import type { Value } from '../kernels/wasm/value.ts';
+import { F32x4, I32x4 } from '../kernels/wasm/vectors.ts';
 
 afterEach(() => {
   vi.restoreAllMocks();

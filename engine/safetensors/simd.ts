@@ -1,9 +1,9 @@
 import { f16Infinity, f32Infinity } from '../../kernels/f16.ts';
-import { Address } from '../../kernels/wasm/address.ts';
 import { pageBytes } from '../../kernels/wasm/encoding.ts';
 import { type FunctionBuilder, ModuleBuilder, type Variable } from '../../kernels/wasm/function.ts';
 import { f16ToF32x4 } from '../../kernels/wasm/mathematics.ts';
-import { F32x4, I16x8, I32, I32x4 } from '../../kernels/wasm/values.ts';
+import { Address, I32 } from '../../kernels/wasm/scalars.ts';
+import { F32x4, I16x8, I32x4 } from '../../kernels/wasm/vectors.ts';
 import type { FloatDType } from './convert.ts';
 
 /** `(from, to, count, flag)`: converts numbers, eight at a time. */

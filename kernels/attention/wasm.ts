@@ -1,10 +1,10 @@
-import { Address } from '../wasm/address.ts';
 import type { ModuleBuilder } from '../wasm/function.ts';
 import { range } from '../wasm/function.ts';
 import { wasmVariant } from '../wasm/kernel.ts';
 import { exp, transpose } from '../wasm/mathematics.ts';
+import { Address, F32, I32 } from '../wasm/scalars.ts';
 import { accumulate, columnBytes, storeTile, tileColumns, tileOf } from '../wasm/tile.ts';
-import { F32, F32x4, I32, I32x4 } from '../wasm/values.ts';
+import { F32x4, I32x4 } from '../wasm/vectors.ts';
 import { attention } from './index.ts';
 
 /** Keys that scores are kept of at a time. */

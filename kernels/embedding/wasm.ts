@@ -1,6 +1,6 @@
 import { openRow } from '../matmul/weight-rows.ts';
 import { simpleKernel } from '../wasm/kernel.ts';
-import { I32 } from '../wasm/values.ts';
+import { I32 } from '../wasm/scalars.ts';
 import { embedding } from './index.ts';
 
 /** A unit is a token. */

@@ -1,6 +1,6 @@
 import { gate as ending } from '../matmul/epilogue.ts';
 import { simpleKernel } from '../wasm/kernel.ts';
-import { F32x4 } from '../wasm/values.ts';
+import { F32x4 } from '../wasm/vectors.ts';
 import { gate } from './index.ts';
 
 /** A unit is a row; what becomes of its pairs is what `gated-matmul` does with its sums. */

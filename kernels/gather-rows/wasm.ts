@@ -1,6 +1,6 @@
 import { simpleKernel } from '../wasm/kernel.ts';
 import { eachQuad } from '../wasm/mathematics.ts';
-import { I32 } from '../wasm/values.ts';
+import { I32 } from '../wasm/scalars.ts';
 import { gatherRows } from './index.ts';
 
 /** A unit is a picked row. */

@@ -1,6 +1,7 @@
 import { simpleKernel } from '../wasm/kernel.ts';
 import { exp, largestLane, log, sumOfLanes } from '../wasm/mathematics.ts';
-import { F32, F32x4, I32 } from '../wasm/values.ts';
+import { F32, I32 } from '../wasm/scalars.ts';
+import { F32x4 } from '../wasm/vectors.ts';
 import { logProbabilities } from './index.ts';
 
 /** A unit is a row. */

@@ -1,10 +1,10 @@
 import type { Scalars } from '../contract.ts';
-import { Address } from '../wasm/address.ts';
 import { type ModuleBuilder, range } from '../wasm/function.ts';
 import { type Target, type WasmVariant, wasmVariant } from '../wasm/kernel.ts';
 import { sumOfLanes } from '../wasm/mathematics.ts';
+import { Address, I32 } from '../wasm/scalars.ts';
 import { tileColumns } from '../wasm/tile.ts';
-import { F32x4, I32 } from '../wasm/values.ts';
+import { F32x4 } from '../wasm/vectors.ts';
 import type { Epilogue } from './epilogue.ts';
 import type { MatmulLike, MatmulTensors } from './index.ts';
 import { defineFinish } from './panels.ts';

@@ -1,8 +1,8 @@
 import { silu } from '../gated-matmul/silu.ts';
-import type { Address } from '../wasm/address.ts';
 import type { FunctionBuilder } from '../wasm/function.ts';
 import { silu as siluWasm } from '../wasm/mathematics.ts';
-import { F32, F32x4 } from '../wasm/values.ts';
+import { type Address, F32 } from '../wasm/scalars.ts';
+import { F32x4 } from '../wasm/vectors.ts';
 
 /**
  * What becomes of the products of `x` with the rows of `weight`: all that differs between the operations of the matmul

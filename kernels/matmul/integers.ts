@@ -1,10 +1,10 @@
 import { quantBlock, type Scalars } from '../contract.ts';
-import { Address } from '../wasm/address.ts';
 import { type FunctionBuilder, type ModuleBuilder, range } from '../wasm/function.ts';
 import { type KernelFrame, type WasmVariant, wasmVariant } from '../wasm/kernel.ts';
 import { f16ToF32, largestLane, transpose } from '../wasm/mathematics.ts';
+import { Address, F32, I32 } from '../wasm/scalars.ts';
 import { columnBytes, storeTile, tileColumns, tileOf } from '../wasm/tile.ts';
-import { F32, F32x4, I16x8, I32, I32x4 } from '../wasm/values.ts';
+import { F32x4, I16x8, I32x4 } from '../wasm/vectors.ts';
 import type { Epilogue } from './epilogue.ts';
 import type { MatmulLike, MatmulTensors } from './index.ts';
 import { defineFinish } from './panels.ts';

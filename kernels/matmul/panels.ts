@@ -1,10 +1,10 @@
 import type { Scalars } from '../contract.ts';
-import { Address } from '../wasm/address.ts';
 import { type ModuleBuilder, range } from '../wasm/function.ts';
 import { type KernelFrame, type Stage, type Target, type WasmVariant, wasmVariant } from '../wasm/kernel.ts';
 import { transpose } from '../wasm/mathematics.ts';
+import { Address, F32, I32 } from '../wasm/scalars.ts';
 import { accumulate, storeTile, tileColumns, tileOf } from '../wasm/tile.ts';
-import { F32, F32x4, I32 } from '../wasm/values.ts';
+import { F32x4 } from '../wasm/vectors.ts';
 import type { Epilogue, WasmEpilogue } from './epilogue.ts';
 import type { MatmulLike, MatmulTensors } from './index.ts';
 import { openRow } from './weight-rows.ts';

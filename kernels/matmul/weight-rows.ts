@@ -1,8 +1,8 @@
 import { type DType, quantBlock } from '../contract.ts';
-import type { Address } from '../wasm/address.ts';
 import type { FunctionBuilder } from '../wasm/function.ts';
 import { f16ToF32, f16ToF32x4 } from '../wasm/mathematics.ts';
-import { F32, F32x4, I16x8, I32, I32x4 } from '../wasm/values.ts';
+import { type Address, F32, I32 } from '../wasm/scalars.ts';
+import { F32x4, I16x8, I32x4 } from '../wasm/vectors.ts';
 
 /** One row of a weight `(rows, inputs)`, read as f32 whatever its storage. */
 export interface WeightRow {

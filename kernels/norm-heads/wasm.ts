@@ -1,7 +1,7 @@
-import type { Address } from '../wasm/address.ts';
 import { simpleKernel } from '../wasm/kernel.ts';
 import { eachQuad, sumOfLanes } from '../wasm/mathematics.ts';
-import { F32, F32x4, type I32 } from '../wasm/values.ts';
+import { type Address, F32, type I32 } from '../wasm/scalars.ts';
+import { F32x4 } from '../wasm/vectors.ts';
 import { normHeads } from './index.ts';
 
 /** A unit is a token. */

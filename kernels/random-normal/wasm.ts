@@ -1,7 +1,7 @@
 import type { FunctionBuilder } from '../wasm/function.ts';
 import { simpleKernel } from '../wasm/kernel.ts';
 import { f32ToF16 } from '../wasm/mathematics.ts';
-import { F32, type I32 } from '../wasm/values.ts';
+import { F32, type I32 } from '../wasm/scalars.ts';
 import { randomNormal } from './index.ts';
 
 /** PCG's output function over one step of its generator. */

@@ -1,6 +1,7 @@
 import { simpleKernel } from '../wasm/kernel.ts';
 import { eachQuad, sumOfLanes } from '../wasm/mathematics.ts';
-import { F32, F32x4 } from '../wasm/values.ts';
+import { F32 } from '../wasm/scalars.ts';
+import { F32x4 } from '../wasm/vectors.ts';
 import { rmsNorm } from './index.ts';
 
 /** A unit is a row. */

@@ -1,7 +1,6 @@
-import type { Address } from '../wasm/address.ts';
 import { simpleKernel } from '../wasm/kernel.ts';
 import { eachQuad } from '../wasm/mathematics.ts';
-import { I32 } from '../wasm/values.ts';
+import { type Address, I32 } from '../wasm/scalars.ts';
 import { ropeAndCache } from './index.ts';
 
 /** A unit is a token. */

@@ -1,7 +1,8 @@
-import { Address } from './address.ts';
 import type { MemoryType } from './encoding.ts';
 import { ModuleBuilder } from './function.ts';
-import { F32x4, type Value } from './values.ts';
+import { Address } from './scalars.ts';
+import type { Value } from './value.ts';
+import { F32x4 } from './vectors.ts';
 
 /** What an engine may have beyond plain SIMD, by the names of the proposals. */
 export type WasmFeature = 'relaxed-simd' | 'memory64';

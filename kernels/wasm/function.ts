@@ -1,6 +1,6 @@
-import { Address, addressesOf } from './address.ts';
 import { type Code, encodeModule, type FunctionBody, type MemoryType, unsigned, type ValueType } from './encoding.ts';
-import { I32, like, storeCode, type Value } from './values.ts';
+import { Address, addressesOf, I32 } from './scalars.ts';
+import { like, storeCode, type Value } from './value.ts';
 
 /** A local variable: an expression that reads it, and what may be assigned to. */
 export type Variable<T extends Value> = T & { readonly local: number };

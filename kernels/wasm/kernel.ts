@@ -9,11 +9,10 @@ import {
   type Tensors,
 } from '../contract.ts';
 import { ContractError } from '../errors.ts';
-import { Address } from './address.ts';
 import type { MemoryType } from './encoding.ts';
 import type { WasmFeature } from './features.ts';
 import { type FunctionBuilder, ModuleBuilder, type Parameters, type Variable } from './function.ts';
-import { F32, I32 } from './values.ts';
+import { Address, F32, I32 } from './scalars.ts';
 
 /** Sizes that code is made for: what `specialise` chose to know beforehand. */
 export type Constants = Readonly<Record<string, number>>;

@@ -1,6 +1,6 @@
-import type { Address } from './address.ts';
 import type { FunctionBuilder } from './function.ts';
-import { F32, F32x4, type I32, I32x4 } from './values.ts';
+import { type Address, F32, type I32 } from './scalars.ts';
+import { F32x4, I32x4 } from './vectors.ts';
 
 /** ln 2 in two parts: the first has few enough bits that whole multiples of it are exact. */
 const ln2High = 0.693359375;

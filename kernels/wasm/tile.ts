@@ -1,6 +1,6 @@
-import type { Address } from './address.ts';
 import { type FunctionBuilder, range, type Variable } from './function.ts';
-import { F32x4, type I32 } from './values.ts';
+import type { Address, I32 } from './scalars.ts';
+import { F32x4 } from './vectors.ts';
 
 /** Columns of a tile: two vectors. */
 export const tileColumns = 8;
