@@ -1,16 +1,8 @@
 import { type Adapter, adapterOf } from './adapter.ts';
 import { parseAdapterConfig } from './adapter-config.ts';
 import type { LlamaConfig } from './config.ts';
-import {
-  type Folder,
-  type FolderFile,
-  listFiles,
-  maxConfigBytes,
-  notFound,
-  openFiles,
-  readJson,
-  reasonOf,
-} from './folder.ts';
+import { reasonOf } from './errors.ts';
+import { type Folder, type FolderFile, listFiles, maxConfigBytes, notFound, openFiles, readJson } from './folder.ts';
 import { SafetensorsSource } from './safetensors/source.ts';
 
 /** A PEFT folder whose configuration and matrices were found to fit each other and a model. Disposing it closes its files. */

@@ -25,3 +25,9 @@ export class DeviceError extends LlamaGuardError<
 export class SessionError extends LlamaGuardError<
   'context-overflow' | 'token-out-of-range' | 'cache-full' | 'context-lost' | 'disposed' | 'invalid-argument'
 > {}
+
+/** Why a file cannot be used, as the end of a sentence. */
+export function reasonOf(cause: unknown): string {
+  const message = cause instanceof Error ? cause.message : String(cause);
+  return cause instanceof SyntaxError ? `it must be JSON, but ${message}` : message;
+}

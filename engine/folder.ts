@@ -1,5 +1,5 @@
 import { parseJson } from '../kernels/json.ts';
-import { ModelError } from './errors.ts';
+import { ModelError, reasonOf } from './errors.ts';
 import type { ByteFile } from './safetensors/source.ts';
 
 /** A file of a folder, by its name there. */
@@ -65,12 +65,6 @@ export async function openFiles(folder: Folder, names: readonly string[]): Promi
 /** Closes files; one that fails to close does not keep the others open. */
 export async function closeAll(files: readonly (ByteFile | undefined)[]): Promise<void> {
   await Promise.allSettled(files.map((file) => file?.close()));
-}
-
-/** Why a file cannot be used, as the end of a sentence. */
-export function reasonOf(cause: unknown): string {
-  const message = cause instanceof Error ? cause.message : String(cause);
-  return cause instanceof SyntaxError ? `it must be JSON, but ${message}` : message;
 }
 
 /** Why a file is not read. @param bytes that it has, where that is known */

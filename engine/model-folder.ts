@@ -1,7 +1,7 @@
 import { isObject, quote } from '../kernels/json.ts';
 import type { ArchitectureName } from './architectures.ts';
 import { architectureOf, type LlamaConfig, readLlamaConfig } from './config.ts';
-import { ModelError } from './errors.ts';
+import { ModelError, reasonOf } from './errors.ts';
 import {
   closeAll,
   type Folder,
@@ -11,7 +11,6 @@ import {
   notFound,
   openFiles,
   readJson,
-  reasonOf,
 } from './folder.ts';
 import { Problems } from './problems.ts';
 import type { QuantisedBuild } from './quantised/build.ts';

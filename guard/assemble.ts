@@ -1,7 +1,8 @@
 import { openAdapter, openAdapters } from '../engine/adapter-folder.ts';
 import type { Backend } from '../engine/backend.ts';
 import type { DeviceChoice, DeviceDecision, OpenDeviceOptions } from '../engine/device-choice.ts';
-import { type Folder, reasonOf } from '../engine/folder.ts';
+import { reasonOf } from '../engine/errors.ts';
+import type { Folder } from '../engine/folder.ts';
 import {
   cacheTokensWithin,
   Llama,

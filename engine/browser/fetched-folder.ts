@@ -1,8 +1,9 @@
 import { quote } from '../../kernels/json.ts';
-import { type Folder, notFound, reasonOf, tooLarge } from '../folder.ts';
+import { reasonOf } from '../errors.ts';
+import { type Folder, notFound, tooLarge } from '../folder.ts';
 import type { ByteFile } from '../safetensors/source.ts';
 import { blobFile } from './blob-file.ts';
-import { Requests } from './requests.ts';
+import { type RequestOptions, Requests } from './requests.ts';
 
 /** Tells of a file that is downloaded as a whole before it is read, where a server sends no parts of files. */
 export type OnDownload = (progress: {
@@ -12,12 +13,8 @@ export type OnDownload = (progress: {
   readonly totalBytes: number | undefined;
 }) => void;
 
-export interface FetchedFolderOptions {
-  /** Makes the requests: `fetch` of the page unless another one is given, to add headers, say, or to look into a cache. */
-  readonly fetch?: typeof globalThis.fetch;
+export interface FetchedFolderOptions extends RequestOptions {
   readonly onDownload?: OnDownload;
-  /** Ends what is being fetched. */
-  readonly signal?: AbortSignal;
 }
 
 /** What is fetched of a weights file when it is opened: its header, of nearly every model. */

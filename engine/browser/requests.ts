@@ -1,5 +1,11 @@
-import { reasonOf } from '../folder.ts';
-import type { FetchedFolderOptions } from './fetched-folder.ts';
+import { reasonOf } from '../errors.ts';
+
+export interface RequestOptions {
+  /** Makes the requests: `fetch` of the page unless another one is given, to add headers, say, or to look into a cache. */
+  readonly fetch?: typeof globalThis.fetch;
+  /** Ends what is being fetched. */
+  readonly signal?: AbortSignal;
+}
 
 /** Some bytes of a file, `end` not among them. */
 interface Range {
@@ -23,7 +29,7 @@ export class Requests {
   /** Whether a file of this folder has come: then the folder as such may be read. */
   #welcome = false;
 
-  constructor({ fetch = globalThis.fetch, signal }: Pick<FetchedFolderOptions, 'fetch' | 'signal'>) {
+  constructor({ fetch = globalThis.fetch, signal }: RequestOptions) {
     // Browsers want to be called as themselves.
     this.#fetch = (...request) => fetch(...request);
     this.#signal = signal;

@@ -2,7 +2,8 @@ import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { type AdapterFolder, openAdapter } from '../adapter-folder.ts';
 import type { LlamaConfig } from '../config.ts';
-import { type Folder, type FolderFile, reasonOf, tooLarge } from '../folder.ts';
+import { reasonOf } from '../errors.ts';
+import { type Folder, type FolderFile, tooLarge } from '../folder.ts';
 import { type ModelFolder, openModel } from '../model-folder.ts';
 import type { ByteFile } from '../safetensors/source.ts';
 

@@ -1,7 +1,6 @@
 import type { QuantisedDType } from '../../kernels/dtypes.ts';
 import { quote } from '../../kernels/json.ts';
-import { ModelError, SessionError } from '../errors.ts';
-import { reasonOf } from '../folder.ts';
+import { ModelError, reasonOf, SessionError } from '../errors.ts';
 import { bitsPerElement, lengthBytes, parseHeader, readDataStart, type TensorInfo } from './header.ts';
 
 export const defaultChunkBytes = 4 * 1024 * 1024;
