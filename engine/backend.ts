@@ -86,6 +86,12 @@ export interface Backend {
    * where it always is.
    */
   rowsInPlace?(tensor: Tensor, firstRow: number, rows: number): readonly Uint8Array[] | undefined;
+  /**
+   * Rounds bfloat16 numbers, which were put into memory of `rowsInPlace`, to f16 where they are, to nearest, ties to even.
+   * There wherever `rowsInPlace` is.
+   * @returns index of the first finite one that becomes infinite; those behind it are of no use then
+   */
+  roundInPlace?(bytes: Uint8Array): number | undefined;
   /** The tensor's elements; f16 as its bits, a quantised tensor as the words of its storage. @throws DeviceError `device-lost`, `device-failure`. */
   read(tensor: Tensor): Promise<HostArray>;
   /** Queues an operation. Shapes, dtypes and scalars are checked first. @throws ContractError */

@@ -17,6 +17,12 @@ export type StoredPart = { readonly name: string; readonly count: number } & (
 export const isSame = (stored: FloatDType, dtype: WeightDType): boolean =>
   (stored === 'F16' && dtype === 'f16') || (stored === 'F32' && dtype === 'f32');
 
+const refusal = (name: string, what: string) =>
+  new ModelError('dtype-unsupported', `'${name}' holds ${what}. Load the model with dtype f32.`);
+
+/** What is thrown of a tensor that f16 cannot hold. */
+export const beyondF16 = (name: string) => refusal(name, 'a number beyond the range of f16 (65,504)');
+
 /** Buffers that are lent at a time at the most; see weight-stream.ts. */
 const mostBuffers = 10;
 
@@ -72,13 +78,11 @@ export class RowEncoder {
     if ('sections' in part) return part.sections;
     const { name, dtype: stored, bytes } = part;
     if (isSame(stored, dtype)) return [bytes];
-    const refuse = (what: string) =>
-      new ModelError('dtype-unsupported', `'${name}' holds ${what}. Load the model with dtype f32.`);
     const count = (bytes.length * 8) / bitsPerElement[stored];
     if (dtype === 'f16') {
       const halves = this.#toF16(bytes, stored as Exclude<FloatDType, 'F16'>, count);
       if (halves) return [halves];
-      throw refuse('a number beyond the range of f16 (65,504)');
+      throw beyondF16(name);
     }
     const floats = this.#toF32(bytes, stored, count);
     if (!isQuantised(dtype)) return [floats];
@@ -88,13 +92,15 @@ export class RowEncoder {
     const into = { quants, parameters: new Uint16Array(halves.buffer, 0, halves.length / 2) };
     const values = new Float32Array(floats.buffer, floats.byteOffset, count);
     if (quantise(values, dtype, into) === undefined) return [quants, halves];
-    throw refuse(`numbers that ${dtype} cannot: NaN, infinities, or far beyond the range of f16 (65,504)`);
+    throw refusal(name, `numbers that ${dtype} cannot: NaN, infinities, or far beyond the range of f16 (65,504)`);
   }
 
   /** Undefined where a number is beyond the range. */
   #toF16(bytes: Uint8Array, stored: Exclude<FloatDType, 'F16'>, count: number): Uint8Array | undefined {
     if (this.#simd) {
-      return this.#inside(bytes, (own) => (this.#simd!.toF16(own, stored) ? undefined : own.subarray(0, 2 * count)));
+      return this.#inside(bytes, (own) =>
+        this.#simd!.toF16(own, stored) === undefined ? own.subarray(0, 2 * count) : undefined,
+      );
     }
     const target = this.#sections[0]!.bytes(2 * count);
     const { outOfRange } = decodeToF16(bytes, stored, new Uint16Array(target.buffer, 0, count));

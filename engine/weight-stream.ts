@@ -4,11 +4,12 @@
  *
  * Host memory: while a piece is converted, the next ones are being read, and so is the beginning of the next tensor; ten
  * pieces of 4 MiB at the most, and what they are converted into takes half as much again: 64 MiB, whatever the model's
- * size. Rows that are stored as the device holds them go straight to where they stay, where a device lets them. Only rows of
- * more than 2 MiB, of which no model is known, take more, and what quantised checkpoints do (quantised/source.ts).
+ * size. Rows that are stored as the device holds them go straight to where they stay, where a device lets them; so does
+ * bfloat16 that is to be f16, and is rounded there. Only rows of more than 2 MiB, of which no model is known, take more, and
+ * what quantised checkpoints do (quantised/source.ts).
  */
 import { isQuantised, product, type Section, sectionsOf, type WeightDType } from '../kernels/contract.ts';
-import { isSame, RowEncoder, type StoredPart } from './row-encoder.ts';
+import { beyondF16, isSame, RowEncoder, type StoredPart } from './row-encoder.ts';
 import type { FloatDType } from './safetensors/convert.ts';
 import { bitsPerElement, type TensorInfo } from './safetensors/header.ts';
 import { defaultChunkBytes, type PieceSource, type TensorSource } from './safetensors/source.ts';
@@ -44,7 +45,9 @@ export type Place = (tensor: PlannedTensor, firstRow: number, rows: number) => r
 
 export interface StreamOptions {
   readonly signal?: AbortSignal | undefined;
-  readonly place?: Place;
+  readonly place?: Place | undefined;
+  /** As `Backend.roundInPlace`: with it bfloat16 that is to be f16 is read to its place too. */
+  readonly roundInPlace?: ((bytes: Uint8Array) => number | undefined) | undefined;
 }
 
 /** Rows as the checkpoint stores them: neighbours of one tensor, or as many of each of several that take turns. */
@@ -53,7 +56,7 @@ interface StoredRows {
   readonly firstRow: number;
   /** Bytes of the checkpoint that they take. */
   readonly sourceBytes: number;
-  /** None where they are in their place already. */
+  /** None where they are in their place already, as the device holds them. */
   readonly parts: readonly StoredPart[];
 }
 
@@ -158,8 +161,11 @@ async function* storedRows(tensor: PlannedTensor, origin: Origin): AsyncGenerato
   }
 }
 
-/** Pieces of a tensor that are read ahead while one is in hand; where tensors take turns, of each of them. */
-const piecesAhead = { alone: 2, inTurn: 1 } as const;
+/**
+ * Pieces of a tensor that are read at a time; where tensors take turns, of each of them. More serve where they take no
+ * buffers: while one is rounded enough are left for the threads that read.
+ */
+const mostPieces = { inBuffers: { alone: 3, inTurn: 2 }, inAll: { alone: 5, inTurn: 3 } } as const;
 
 /** Rows that can be read anywhere: several pieces are read at the same time. */
 async function* rowsOfPieces(
@@ -167,16 +173,17 @@ async function* rowsOfPieces(
   group: readonly TensorInfo[],
   base: number,
   pieces: PieceSource,
-  { encoder, options: { signal, place } }: Origin,
+  { encoder, options: { signal, place, roundInPlace } }: Origin,
 ): AsyncGenerator<StoredRows, void, void> {
   const rows = pieceRows(tensor, group);
   const height = group[0]!.shape[0]!;
   const stayAsTheyAre = group.every(({ dtype }) => isSame(dtype as FloatDType, tensor.dtype));
+  const areRounded = roundInPlace && tensor.dtype === 'f16' && group.every(({ dtype }) => dtype === 'BF16');
   const begin = (first: number) => {
     signal?.throwIfAborted();
     const count = Math.min(rows, height - first);
     const firstRow = base + first * group.length;
-    const [inPlace] = (stayAsTheyAre && place?.(tensor, firstRow, count * group.length)) || [];
+    const [inPlace] = ((stayAsTheyAre || areRounded) && place?.(tensor, firstRow, count * group.length)) || [];
     const buffers = inPlace ? [] : group.map(() => encoder.take());
     const parts = buffers.map((buffer, i) => {
       const { name, dtype } = group[i]!;
@@ -193,17 +200,22 @@ async function* rowsOfPieces(
     const done = Promise.all(reads);
     // Awaited when its turn comes; until then a failure must not count as unhandled.
     done.catch(() => {});
-    return { stored, buffers, reads, done };
+    return { stored, inPlace, buffers, reads, done };
   };
-  const most = 1 + (group.length === 1 ? piecesAhead.alone : piecesAhead.inTurn);
+  const kind = group.length === 1 ? 'alone' : 'inTurn';
   const pending: ReturnType<typeof begin>[] = [];
+  const mayBegin = () =>
+    pending.length < mostPieces.inAll[kind] &&
+    pending.filter(({ inPlace }) => !inPlace).length < mostPieces.inBuffers[kind];
   let next = 0;
   try {
     for (;;) {
-      for (; next < height && pending.length < most; next += rows) pending.push(begin(next));
+      for (; next < height && mayBegin(); next += rows) pending.push(begin(next));
       const [current] = pending;
       if (!current) return;
       await current.done;
+      const beyond = areRounded && current.inPlace ? roundInPlace(current.inPlace) : undefined;
+      if (beyond !== undefined) throw beyondF16(group[Math.floor(beyond / widthOf(tensor)) % group.length]!.name);
       yield current.stored;
       encoder.give(current.buffers);
       pending.shift();

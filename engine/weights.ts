@@ -117,7 +117,9 @@ export async function loadWeights(
     // All at once, so that a model that does not fit is told of before it is read.
     for (const { label, dtype, shape } of plan) tensors.set(label, backend.allocate(label, dtype, shape));
     const place: Place = ({ label }, firstRow, rows) => backend.rowsInPlace?.(tensors.get(label)!, firstRow, rows);
-    for await (const { label, firstRow, sections, sourceBytes } of streamTensors(plan, source, { signal, place })) {
+    const roundInPlace = backend.roundInPlace?.bind(backend);
+    const options = { signal, place, roundInPlace };
+    for await (const { label, firstRow, sections, sourceBytes } of streamTensors(plan, source, options)) {
       if (sections.length > 0) backend.writeRows(tensors.get(label)!, firstRow, sections);
       inFlight += sections.reduce((sum, { length }) => sum + length, 0);
       if (inFlight >= mostInFlight) {

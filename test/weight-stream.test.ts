@@ -76,6 +76,16 @@ const cases: Readonly<
     parts: { gate: matrix(2_100, 1024, 'F16', 8), up: matrix(2_100, 1024, 'F16', 9) },
     dtypes: ['f16'],
   },
+  'several chunks, from bfloat16': {
+    arrangement: 'stack',
+    parts: { a: matrix(66_002, 33, 'BF16', 10), b: matrix(1, 33, 'BF16', 11) },
+    dtypes: ['f16'],
+  },
+  'several chunks of each, interleaved from bfloat16': {
+    arrangement: 'interleave',
+    parts: { gate: matrix(5_001, 517, 'BF16', 12), up: matrix(5_001, 517, 'BF16', 13) },
+    dtypes: ['f16', 'f32'],
+  },
   'several chunks of each, interleaved from different dtypes': {
     arrangement: 'interleave',
     parts: { gate: matrix(33_001, 32, 'F32', 6), up: matrix(33_001, 32, 'BF16', 7) },
@@ -99,7 +109,8 @@ describe.each(devices)('on %s', (device) => {
       for (const isPlaced of device === 'cpu' ? [false, true] : [false]) {
         const tensor = backend.allocate('loaded', dtype, shape);
         const place: Place = (_, firstRow, rows) => backend.rowsInPlace?.(tensor, firstRow, rows);
-        for await (const { firstRow, sections } of streamTensors(plan, source, isPlaced ? { place } : {})) {
+        const options = isPlaced ? { place, roundInPlace: backend.roundInPlace?.bind(backend) } : {};
+        for await (const { firstRow, sections } of streamTensors(plan, source, options)) {
           if (sections.length > 0) backend.writeRows(tensor, firstRow, sections);
         }
         expect(bytesOf(await backend.read(tensor)).equals(bytesOf(stored(expected, dtype, shape)))).toBe(true);
@@ -221,6 +232,30 @@ describe('loading weights', () => {
     await expect(loading).rejects.toThrow(ModelError);
     await expect(loading).rejects.toThrow(message);
     expect(backend.memory.liveBytes).toBe(0);
+  });
+
+  it('from bfloat16 to its place refuses what is beyond the range of f16 by name', async () => {
+    const names = ['gate', 'up'].map((name) => `model.layers.1.mlp.${name}_proj.weight`);
+    for (const name of names) {
+      await using source = await open(
+        Object.fromEntries(
+          Object.entries(tensorsOf()).map(([other, { shape, data }]) => {
+            if (other === name) data[77] = 2 ** 17;
+            return [other, { dtype: 'BF16' as const, shape, data }];
+          }),
+        ),
+      );
+      await using backend = await openTestDevice('cpu');
+      const rounded: number[] = [];
+      backend.roundInPlace = (
+        (round) => (bytes) =>
+          rounded.push(bytes.length) && round(bytes)
+      )(backend.roundInPlace!.bind(backend));
+      const loading = loadWeights(backend, config, source, 'f16');
+      await expect(loading).rejects.toThrow(`'${name}' holds a number beyond the range of f16`);
+      expect(rounded, 'bytes that were rounded').toContain(2 * 2 * 96 * 64);
+      expect(backend.memory.liveBytes).toBe(0);
+    }
   });
 
   it('stops when it is told to', async () => {

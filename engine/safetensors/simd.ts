@@ -1,79 +1,78 @@
 import { f16Infinity, f32Infinity } from '../../kernels/f16.ts';
-import { pageBytes } from '../../kernels/wasm/encoding.ts';
-import { type FunctionBuilder, ModuleBuilder, type Variable } from '../../kernels/wasm/function.ts';
+import { type MemoryType, pageBytes } from '../../kernels/wasm/encoding.ts';
+import { type FunctionBuilder, ModuleBuilder, range, type Variable } from '../../kernels/wasm/function.ts';
 import { f16ToF32x4 } from '../../kernels/wasm/mathematics.ts';
 import { Address, I32 } from '../../kernels/wasm/scalars.ts';
 import { F32x4, I16x8, I32x4 } from '../../kernels/wasm/vectors.ts';
-import type { FloatDType } from './convert.ts';
+import { decodeToF16, type FloatDType } from './convert.ts';
+import { bitsPerElement } from './header.ts';
 
-/** `(from, to, count, flag)`: converts numbers, eight at a time. */
-type Conversion = (from: number, to: number, count: number, flag: number) => void;
+/** `(from, to, count, note)`: converts numbers, a step at a time. */
+type Conversion = (from: Pointer, to: Pointer, count: number, note: Pointer) => void;
+/** Addresses of 64 bits go into WebAssembly as big integers. */
+type Pointer = number | bigint;
 
-/** Numbers of a step; memory that is converted has room for whole steps. */
-const step = 8;
-/** Where a conversion says that a number became infinite; the buffers begin a page later. */
-const flagAddress = 0;
+/** Numbers of a step; more make the loop cheaper, and the chance larger that one of them has to be rounded. */
+const step = { narrow: 32, widen: 8 };
 
-/** Bytes that a buffer takes of a converter's memory: whole pages, with room for the last step. */
-export const roomOf = (bytes: number): number => Math.ceil((bytes + 4 * step) / pageBytes) * pageBytes;
+/** Bytes that a buffer takes of a converter's memory: whole pages, with room for the last step of what is widened. */
+export const roomOf = (bytes: number): number => Math.ceil((bytes + 4 * step.widen) / pageBytes) * pageBytes;
 
 /**
- * The conversions of convert.ts in WebAssembly SIMD, some ten times as fast: over memory of its own, in which what is to be
- * converted has to lie. In numbers that are not NaN both agree to the bit.
+ * The conversions of convert.ts in WebAssembly SIMD, some ten times as fast, over a memory in which what is to be converted
+ * has to lie. In numbers that are not NaN both agree to the bit.
  */
-export class SimdConverter {
+export class Conversions {
   readonly #memory: WebAssembly.Memory;
+  readonly #type: MemoryType;
+  readonly #noteAddress: number;
   readonly #conversions = new Map<string, Conversion>();
-  #end = pageBytes;
 
-  /** @param bytes that all buffers together take, by `roomOf` */
-  constructor(bytes: number) {
-    const pages = (pageBytes + bytes) / pageBytes;
-    this.#memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
-  }
-
-  /** A part of the memory, which begins on a page: some processors copy several times slower to elsewhere. */
-  allocate(bytes: number): Uint8Array<ArrayBuffer> {
-    const begin = this.#end;
-    this.#end += roomOf(bytes);
-    return new Uint8Array(this.#memory.buffer, begin, bytes);
-  }
-
-  /** Whether bytes lie in this memory. */
-  holds({ buffer }: Uint8Array): boolean {
-    return buffer === this.#memory.buffer;
+  /** @param noteAddress of four bytes that nothing else uses, in which conversions say how far they came */
+  constructor(memory: WebAssembly.Memory, type: MemoryType, noteAddress: number) {
+    this.#memory = memory;
+    this.#type = type;
+    this.#noteAddress = noteAddress;
   }
 
   /**
-   * Rounds numbers to f16, to nearest, ties to even, where they lie; they take the first bytes of `bytes` then.
-   * @returns whether a finite one became infinite
+   * Rounds numbers to f16, to nearest, ties to even, where they lie; they take the first bytes of `bytes` then, and nothing
+   * is written beyond.
+   * @returns index of the first finite one that becomes infinite, as `F16Chunk.outOfRange`; those behind it are not
+   *   converted then
    */
-  toF16(bytes: Uint8Array, dtype: Exclude<FloatDType, 'F16'>): boolean {
-    return this.#convert(`${dtype} to f16`, bytes, bytes.byteOffset, dtype);
+  toF16(bytes: Uint8Array, dtype: Exclude<FloatDType, 'F16'>): number | undefined {
+    const { buffer, byteOffset } = bytes;
+    const size = bitsPerElement[dtype] / 8;
+    const count = bytes.length / size;
+    const whole = count - (count % step.narrow);
+    const done = this.#convert(`${dtype} to f16`, byteOffset, byteOffset, whole);
+    // The numbers of the step that it ended at, which are as they were, or those that make no whole step.
+    const rest = bytes.subarray(size * done, done < whole ? size * (done + step.narrow) : bytes.length);
+    const target = new Uint16Array(buffer, byteOffset + 2 * done, rest.length / size);
+    const { outOfRange } = decodeToF16(rest, dtype, target);
+    return outOfRange === undefined ? undefined : done + outOfRange;
   }
 
-  /** Widens numbers into `target`, which has room for four bytes each; exact. */
+  /** Widens numbers into `target`, which has room for four bytes each, and for the last step; exact. */
   toF32(bytes: Uint8Array, dtype: Exclude<FloatDType, 'F32'>, target: Uint8Array): void {
-    this.#convert(`${dtype} to f32`, bytes, target.byteOffset, dtype);
+    this.#convert(`${dtype} to f32`, bytes.byteOffset, target.byteOffset, bytes.length / 2);
   }
 
-  #convert(name: string, bytes: Uint8Array, to: number, dtype: FloatDType): boolean {
-    const { buffer } = this.#memory;
-    const end = bytes.byteOffset + bytes.length;
-    // What else the last step takes in must not count.
-    new Uint8Array(buffer, end, 4 * step).fill(0);
-    const flag = new Uint32Array(buffer, flagAddress, 1);
-    flag[0] = 0;
-    this.#conversion(name)(bytes.byteOffset, to, bytes.length / (dtype === 'F32' ? 4 : 2), flagAddress);
-    return flag[0] !== 0;
+  /** How many numbers were converted. */
+  #convert(name: string, from: number, to: number, count: number): number {
+    const pointer = this.#type.bits === 64 ? BigInt : Number;
+    const note = this.#noteAddress;
+    this.#conversion(name)(pointer(from), pointer(to), count, pointer(note));
+    return new Uint32Array(this.#memory.buffer, note, 1)[0]!;
   }
 
   #conversion(name: string): Conversion {
     const known = this.#conversions.get(name);
     if (known) return known;
-    const module = new ModuleBuilder({ shared: false, bits: 32 });
-    module.define([Address, Address, I32, Address], (f, [from, to, count, flag]) => {
-      bodies[name]!(f, { from: f.let<Address>(from), to: f.let<Address>(to), count, flag });
+    const module = new ModuleBuilder(this.#type);
+    module.define([Address, Address, I32, Address], (f, [from, to, count, note]) => {
+      f.store(note, bodies[name]!(f, { from: f.let<Address>(from), to: f.let<Address>(to), count }));
     });
     const compiled = new WebAssembly.Module(module.encode());
     const { exports } = new WebAssembly.Instance(compiled, { env: { memory: this.#memory } });
@@ -83,76 +82,120 @@ export class SimdConverter {
   }
 }
 
+/** Conversions over a memory of their own. */
+export class SimdConverter extends Conversions {
+  readonly #buffer: ArrayBuffer;
+  #end = pageBytes;
+
+  /** @param bytes that all buffers together take, by `roomOf` */
+  constructor(bytes: number) {
+    // Buffers begin a page after the note.
+    const pages = (pageBytes + bytes) / pageBytes;
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
+    super(memory, { shared: false, bits: 32 }, 0);
+    this.#buffer = memory.buffer;
+  }
+
+  /** A part of the memory, which begins on a page: some processors copy several times slower to elsewhere. */
+  allocate(bytes: number): Uint8Array<ArrayBuffer> {
+    const begin = this.#end;
+    this.#end += roomOf(bytes);
+    return new Uint8Array(this.#buffer, begin, bytes);
+  }
+
+  /** Whether bytes lie in this memory. */
+  holds({ buffer }: Uint8Array): boolean {
+    return buffer === this.#buffer;
+  }
+}
+
 interface Given {
   /** Where the next step's numbers are, and where they go. */
   readonly from: Variable<Address>;
   readonly to: Variable<Address>;
   readonly count: I32;
-  readonly flag: Address;
 }
 
-type Body = (f: FunctionBuilder, given: Given) => void;
+/** Returns how many numbers were converted. */
+type Body = (f: FunctionBuilder, given: Given) => I32;
 
 const bodies: Readonly<Record<string, Body>> = {
   // A bfloat16 is the upper half of an f32.
-  'BF16 to f16': narrowing(16, (from, half) => I32x4.load16x4(from, 8 * half).shl(16), rebiased),
-  'F32 to f16': narrowing(32, (from, half) => I32x4.load(from, 16 * half)),
+  'BF16 to f16': narrowing(2, (from, quad) => I32x4.load16x4(from, 8 * quad).shl(16), rebiased),
+  'F32 to f16': narrowing(4, (from, quad) => I32x4.load(from, 16 * quad)),
   'BF16 to f32': widening((_, numbers) => numbers.shl(16).asF32x4()),
   'F16 to f32': widening(f16ToF32x4),
 };
 
 /** What a step comes to where its numbers are of a kind that takes no rounding, and whether they all are. */
-type Shortcut = (f: FunctionBuilder, from: Address) => { readonly applies: I32; readonly result: I16x8 };
+type Shortcut = (f: FunctionBuilder, from: Address) => { readonly applies: I32; readonly results: readonly I16x8[] };
 
-/** @param load the bits of f32 numbers of either half of a step */
-function narrowing(stepBytes: number, load: (from: Address, half: 0 | 1) => I32x4, shortcut?: Shortcut): Body {
-  return (f, { from, to, count, flag }) => {
-    const overflown = f.let(I32x4.const(0));
-    f.for(0, count, step, () => {
+/**
+ * Ends before a step in which a finite number would become infinite; `count` is of whole steps.
+ * @param numberBytes of what is narrowed
+ * @param load the bits of four f32 numbers of a step
+ */
+function narrowing(numberBytes: 2 | 4, load: (from: Address, quad: number) => I32x4, shortcut?: Shortcut): Body {
+  return (f, { from, to, count }) => {
+    const done = f.let(I32.const(0));
+    const end = f.let(count);
+    f.while(done.lt(end), () => {
+      const store = (results: readonly I16x8[]) => {
+        for (const [i, result] of results.entries()) f.store(to, result, 16 * i);
+        f.advance(from, numberBytes * step.narrow);
+        f.advance(to, 2 * step.narrow);
+        f.advance(done, step.narrow);
+      };
       const round = () => {
-        const [low, high] = ([0, 1] as const).map((half) => roundToF16(f, load(from, half), overflown));
-        f.store(to, low!.narrowUnsigned(high!));
+        const overflown = f.let(I32x4.const(0));
+        const rounded = range(step.narrow / 4).map((quad) => roundToF16(f, load(from, quad), overflown));
+        const areIn = overflown.asI16x8().eq(I16x8.const(0)).allTrue();
+        const results = range(step.narrow / 8).map((i) => rounded[2 * i]!.narrowUnsigned(rounded[2 * i + 1]!));
+        f.if(
+          areIn,
+          () => store(results),
+          () => f.set(end, I32.const(0)),
+        );
       };
       const short = shortcut?.(f, from);
-      if (short) f.if(short.applies, () => f.store(to, short.result), round);
+      if (short) f.if(short.applies, () => store(short.results), round);
       else round();
-      f.advance(from, stepBytes);
-      f.advance(to, 2 * step);
     });
-    const [first, ...others] = [0, 1, 2, 3].map((lane) => overflown.lane(lane).and(1));
-    f.store(
-      flag,
-      others.reduce((sum, lane) => sum.add(lane), first!),
-    );
+    return done;
   };
 }
 
+/** The last step may take in, and write, more than `count`. */
 function widening(widen: (f: FunctionBuilder, numbers: I32x4) => F32x4): Body {
   return (f, { from, to, count }) => {
-    f.for(0, count, step, () => {
+    f.for(0, count, step.widen, () => {
       for (const half of [0, 1]) f.store(to, widen(f, f.let(I32x4.load16x4(from, 8 * half))), 16 * half);
-      f.advance(from, 2 * step);
-      f.advance(to, 4 * step);
+      f.advance(from, 2 * step.widen);
+      f.advance(to, 4 * step.widen);
     });
+    return count;
   };
 }
 
 /**
- * Of bfloat16, zeros and what f16 has as normal numbers: exponents from 113 to 142, that is. Their seven bits of fraction
- * fit in f16's ten, so that the exponent is counted from elsewhere and no more.
+ * Of bfloat16, what f16 has as normal numbers: exponents from 113 to 142, that is. Their seven bits of fraction fit in
+ * f16's ten, so that the exponent is counted from elsewhere and no more.
  */
 function rebiased(f: FunctionBuilder, from: Address): ReturnType<Shortcut> {
-  const bits = f.let(I16x8.load(from));
-  const magnitude = f.let(bits.and(I16x8.const(0x7fff)));
-  const normal = f.let(magnitude.sub(I16x8.const(113 << 7)).le(I16x8.const((30 << 7) - 1)));
-  const isZero = magnitude.eq(I16x8.const(0));
+  const numbers = range(step.narrow / 8).map((i) => f.let(I16x8.load(from, 16 * i)));
+  // Without the sign, and counted from the smallest on, of which smaller ones are the largest numbers.
+  const distances = numbers.map((bits) => bits.shl(1).sub(I16x8.const(113 << 8)));
   return {
-    applies: normal.or(isZero).allTrue(),
-    result: magnitude
-      .sub(I16x8.const(112 << 7))
-      .shl(3)
-      .and(normal)
-      .or(bits.and(I16x8.const(0x8000))),
+    applies: distances
+      .reduce((a, b) => a.max(b))
+      .le(I16x8.const((30 << 8) - 1))
+      .allTrue(),
+    results: numbers.map((bits) =>
+      bits
+        .shl(3)
+        .sub(I16x8.const((112 << 10) & 0xffff))
+        .or(bits.and(I16x8.const(0x8000))),
+    ),
   };
 }
 

@@ -24,7 +24,8 @@ import {
   type Scratch,
 } from '../../kernels/wasm/kernel.ts';
 import type { DeviceDescription, KernelBackend, MemoryUse, Recording, Tensor } from '../backend.ts';
-import type { LinearMemory } from './memory.ts';
+import { Conversions } from '../safetensors/simd.ts';
+import { type LinearMemory, noteAddress } from './memory.ts';
 import { asLinearTensor, LinearTensor } from './tensor.ts';
 import { disposed, type Executor, type Program, type ScratchPlaces, stageWords } from './threads.ts';
 import { variants } from './variants.ts';
@@ -81,6 +82,7 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
   readonly memoryBound: string | undefined;
   readonly features: ReadonlySet<WasmFeature>;
   readonly #memory: LinearMemory;
+  readonly #conversions: Conversions;
   readonly #executor: Executor;
   /** Numbers of kernels by what they are made for. */
   readonly #kernels = new Map<string, number>();
@@ -100,6 +102,7 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     this.memoryBound = options.memoryBound;
     this.features = options.features;
     this.#memory = options.memory;
+    this.#conversions = new Conversions(options.memory.memory, options.memory.type, noteAddress);
     this.#executor = options.executor;
   }
 
@@ -151,6 +154,12 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
       const begin = address + offset + firstRow * rowBytes;
       return this.#memory.bytes.subarray(begin, begin + rows * rowBytes);
     });
+  }
+
+  /** In the calling thread: each piece while it is in the caches and the next are being read. */
+  roundInPlace(bytes: Uint8Array): number | undefined {
+    this.#assertUsable();
+    return this.#conversions.toF16(bytes, 'BF16');
   }
 
   read(tensor: Tensor): Promise<HostArray> {

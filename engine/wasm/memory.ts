@@ -4,8 +4,9 @@ import { type Allocation, outOfMemory } from '../out-of-memory.ts';
 
 /** Vectors, cache lines and the reach of a kernel beyond a tensor's end: it may read, never write, so far. */
 const alignment = 64;
-/** Where allocations begin; the threads meet in the words before. */
+/** Where allocations begin; the threads meet in the first words, and conversions leave notes in a line of their own. */
 const firstAddress = 1024;
+export const noteAddress = 512;
 /** Shares of the most pages that are asked for: less where a system refuses to set so many addresses aside. */
 const shares = [1, 1 / 2, 1 / 4, 1 / 16];
 /** Bytes of a block, since kernels count offsets in 32 bits whatever the memory. */

@@ -228,6 +228,11 @@ export class I16x8 extends V128 {
     return new I16x8(after([this, I32.const(bits)], ...simd(139)));
   }
 
+  /** The larger of unsigned numbers. */
+  max(other: I16x8) {
+    return new I16x8(after([this, other], ...simd(153)));
+  }
+
   eq(other: I16x8) {
     return new I16x8(after([this, other], ...simd(45)));
   }
