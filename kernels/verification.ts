@@ -156,10 +156,14 @@ function stored(values: ArrayLike<number>, dtype: DType, shape: readonly number[
   if (dtype === 'f32' || dtype === 'f16') {
     const floats = new Float32Array(length).fill(Number.NaN);
     floats.set(values);
-    return dtype === 'f32' ? floats : Uint16Array.from(floats, f32ToF16);
+    if (dtype === 'f32') return floats;
+    // `Uint16Array.from` would list them all as numbers of JavaScript first, which a large table has no room for.
+    const halves = new Uint16Array(length);
+    for (let i = 0; i < length; i++) halves[i] = f32ToF16(floats[i]!);
+    return halves;
   }
   const words = new Uint32Array(length).fill(0xffff_ffff);
-  if (isQuantised(dtype)) quantise(Float32Array.from(values), dtype, quantisedSections(dtype, shape, words));
+  if (isQuantised(dtype)) quantise(new Float32Array(values), dtype, quantisedSections(dtype, shape, words));
   else words.set(values);
   return words;
 }
