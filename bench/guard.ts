@@ -181,7 +181,9 @@ async function measureBatches(
         newTokens += assessment.tokens.prompt - assessment.tokens.cached;
       }
     };
-    const runs = Math.min(10, Math.max(1, Math.floor(allowed / 6 / (perRequest * size || 100))));
+    // One run of a ratio's two sides would be no ratio on a machine that others use.
+    const fewest = size === webgpuTargets.batch.size && !quick ? 3 : 1;
+    const runs = Math.min(10, Math.max(fewest, Math.floor(allowed / 6 / (perRequest * size || 100))));
     const effort = { minimumMs: 0, minimumRuns: runs, warmUps: perRequest * size < allowed / 20 ? 1 : 0 };
     const timing = await measure(batch, effort, requests);
     batches.push({ size, newTokens, ...timing });
