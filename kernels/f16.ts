@@ -62,3 +62,13 @@ export const f16ToF32 = (bits: number): number => decoded[bits]!;
 export function decodeF16(source: Uint16Array, target: Float32Array | Float64Array, start = 0): void {
   for (let i = 0; i < target.length; i++) target[i] = decoded[source[start + i]!]!;
 }
+
+/**
+ * The f16 bit patterns of numbers, each as `f32ToF16` has it. `Uint16Array.from` would list them as numbers of JavaScript
+ * first, for which a large tensor leaves no room.
+ */
+export function encodeF16(values: ArrayLike<number>): Uint16Array<ArrayBuffer> {
+  const bits = new Uint16Array(values.length);
+  for (let i = 0; i < bits.length; i++) bits[i] = f32ToF16(values[i]!);
+  return bits;
+}

@@ -13,7 +13,7 @@ import {
   type TensorContract,
 } from './contract.ts';
 import type { AnyReference } from './cpu.ts';
-import { f32ToF16 } from './f16.ts';
+import { encodeF16 } from './f16.ts';
 import { decodeRows, quantise, quantisedSections } from './quantise.ts';
 import { normals, seededRandom } from './random.ts';
 
@@ -156,11 +156,7 @@ function stored(values: ArrayLike<number>, dtype: DType, shape: readonly number[
   if (dtype === 'f32' || dtype === 'f16') {
     const floats = new Float32Array(length).fill(Number.NaN);
     floats.set(values);
-    if (dtype === 'f32') return floats;
-    // `Uint16Array.from` would list them all as numbers of JavaScript first, which a large table has no room for.
-    const halves = new Uint16Array(length);
-    for (let i = 0; i < length; i++) halves[i] = f32ToF16(floats[i]!);
-    return halves;
+    return dtype === 'f32' ? floats : encodeF16(floats);
   }
   const words = new Uint32Array(length).fill(0xffff_ffff);
   if (isQuantised(dtype)) quantise(new Float32Array(values), dtype, quantisedSections(dtype, shape, words));

@@ -7,7 +7,7 @@ import { type Arrangement, type Place, type PlannedTensor, streamTensors } from 
 import { loadWeights, weightBytes } from '../engine/weights.ts';
 import { product, type StoredArray, storedBytes, type WeightDType, weightDTypes } from '../kernels/contract.ts';
 import { embedding } from '../kernels/embedding/index.ts';
-import { f32ToF16 } from '../kernels/f16.ts';
+import { encodeF16 } from '../kernels/f16.ts';
 import { decodeRows, quantise, quantisedSections } from '../kernels/quantise.ts';
 import { seededRandom } from '../kernels/random.ts';
 import { openTestDevice, testDevices } from './support/devices.ts';
@@ -54,7 +54,7 @@ function arranged(parts: readonly Matrix[], arrangement: Arrangement): Float32Ar
 /** A whole matrix as a device stores it. */
 function stored(values: Float32Array, dtype: WeightDType, shape: Matrix['shape']): StoredArray {
   if (dtype === 'f32') return values;
-  if (dtype === 'f16') return Uint16Array.from(values, f32ToF16);
+  if (dtype === 'f16') return encodeF16(values);
   const words = new Uint32Array(storedBytes(dtype, shape) / 4);
   quantise(values, dtype, quantisedSections(dtype, shape, words));
   return words;

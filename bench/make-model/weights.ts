@@ -3,7 +3,7 @@
  * made by itself, in any order, in next to no memory.
  */
 import type { FloatDType } from '../../engine/safetensors/convert.ts';
-import { f16ToF32, f32ToF16 } from '../../kernels/f16.ts';
+import { encodeF16, f16ToF32 } from '../../kernels/f16.ts';
 
 /** What a tensor does decides how large its numbers are. */
 export type Role = 'embedding' | 'projection' | 'norm' | 'bias';
@@ -102,7 +102,7 @@ function fill(
 export function encode(values: Float32Array, dtype: FloatDType): Uint16Array | Uint32Array {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   if (dtype === 'F32') return bits.slice();
-  if (dtype === 'F16') return Uint16Array.from(values, f32ToF16);
+  if (dtype === 'F16') return encodeF16(values);
   return Uint16Array.from(bits, (wide) => (wide + 0x7fff + ((wide >>> 16) & 1)) >>> 16);
 }
 

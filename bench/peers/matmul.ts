@@ -1,7 +1,7 @@
 /** Matrix products of the same numbers, by the engine's backend and by a peer, checked against each other and timed. */
 import { cpus } from 'node:os';
 import type { Backend } from '../../engine/index.ts';
-import { f16ToF32, f32ToF16 } from '../../kernels/f16.ts';
+import { encodeF16, f16ToF32, f32ToF16 } from '../../kernels/f16.ts';
 import { matmul } from '../../kernels/matmul/index.ts';
 import { seededRandom } from '../../kernels/random.ts';
 import { timeInTurn, timeOnce } from './in-turn.ts';
@@ -97,7 +97,7 @@ function ourProduct(backend: Backend, { rows, inputs, outputs, dtype, x, weight 
     out: backend.allocate('out', 'f32', [rows, outputs]),
   };
   backend.write(tensors.x, x);
-  backend.write(tensors.weight, dtype === 'f16' ? Uint16Array.from(weight, f32ToF16) : weight);
+  backend.write(tensors.weight, dtype === 'f16' ? encodeF16(weight) : weight);
   return {
     async run(times) {
       for (let i = 0; i < times; i++) backend.run(matmul, tensors);

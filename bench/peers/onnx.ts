@@ -1,6 +1,6 @@
 /** `onnxruntime-node`: a graph of one product, by its WebGPU provider (a Dawn of its own) or on the processor. */
 import { InferenceSession, listSupportedBackends, Tensor } from 'onnxruntime-node';
-import { decodeF16, f32ToF16 } from '../../kernels/f16.ts';
+import { decodeF16, encodeF16, f32ToF16 } from '../../kernels/f16.ts';
 import { contest, type FloatDType, makeProblem, type PeerMethod, peerThreads, shapes, transpose } from './matmul.ts';
 import { type Constant, matmulGraph } from './onnx-graph.ts';
 import { deviceName, openOurs } from './ours.ts';
@@ -9,7 +9,7 @@ import { serve } from './session.ts';
 const name = 'onnxruntime-node';
 
 const bytesOf = (numbers: Float32Array, dtype: FloatDType) => {
-  const stored = dtype === 'f16' ? Uint16Array.from(numbers, f32ToF16) : numbers;
+  const stored = dtype === 'f16' ? encodeF16(numbers) : numbers;
   return new Uint8Array(stored.buffer);
 };
 

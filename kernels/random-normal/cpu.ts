@@ -1,5 +1,5 @@
 import type { CpuVariant } from '../cpu.ts';
-import { f32ToF16 } from '../f16.ts';
+import { encodeF16 } from '../f16.ts';
 import { randomNormal } from './index.ts';
 import { reference } from './reference.ts';
 
@@ -14,7 +14,7 @@ export const rowwise: CpuVariant<Contract['tensors'], Contract['scalars']> = {
     const numbers = new Float32Array(width);
     for (let row = 0; row < block; row++) {
       reference({ out: numbers }, { block: 1, width }, { ...scalars, firstRow: scalars.firstRow + row });
-      out.set(dtype === 'f16' ? Uint16Array.from(numbers, f32ToF16) : numbers, row * width);
+      out.set(dtype === 'f16' ? encodeF16(numbers) : numbers, row * width);
     }
   },
 };
