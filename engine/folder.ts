@@ -1,6 +1,6 @@
 import { parseJson } from '../kernels/json.ts';
 import { ModelError, reasonOf } from './errors.ts';
-import type { ByteFile } from './safetensors/source.ts';
+import { type ByteFile, closeAll } from './safetensors/source.ts';
 
 /** A file of a folder, by its name there. */
 export interface FolderFile {
@@ -60,11 +60,6 @@ export async function openFiles(folder: Folder, names: readonly string[]): Promi
     await closeAll(files);
     throw error;
   }
-}
-
-/** Closes files; one that fails to close does not keep the others open. */
-export async function closeAll(files: readonly (ByteFile | undefined)[]): Promise<void> {
-  await Promise.allSettled(files.map((file) => file?.close()));
 }
 
 /** Why a file is not read. @param bytes that it has, where that is known */

@@ -2,22 +2,13 @@ import { isObject, quote } from '../kernels/json.ts';
 import type { ArchitectureName } from './architectures.ts';
 import { architectureOf, type LlamaConfig, readLlamaConfig } from './config.ts';
 import { ModelError, reasonOf } from './errors.ts';
-import {
-  closeAll,
-  type Folder,
-  type FolderFile,
-  listFiles,
-  maxConfigBytes,
-  notFound,
-  openFiles,
-  readJson,
-} from './folder.ts';
+import { type Folder, type FolderFile, listFiles, maxConfigBytes, notFound, openFiles, readJson } from './folder.ts';
 import { Problems } from './problems.ts';
 import type { QuantisedBuild } from './quantised/build.ts';
 import { checkWeights } from './quantised/check.ts';
 import { quantisedBuildOf } from './quantised/config.ts';
 import type { FloatDType } from './safetensors/convert.ts';
-import { type ByteFile, SafetensorsSource, type TensorSource } from './safetensors/source.ts';
+import { type ByteFile, closeAll, SafetensorsSource, type TensorSource } from './safetensors/source.ts';
 
 /** A Hugging Face model folder whose configuration and weights were found to fit each other. Disposing it closes its files. */
 export interface ModelFolder extends AsyncDisposable {

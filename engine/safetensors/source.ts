@@ -261,7 +261,7 @@ function behind(targets: readonly Uint8Array[], bytes: number): Uint8Array[] {
   return first === -1 ? [] : [targets[first]!.subarray(left), ...targets.slice(first + 1)];
 }
 
-async function closeAll(files: readonly ByteFile[]): Promise<void> {
-  // One that fails to close must not keep the others open.
-  await Promise.allSettled(files.map((file) => file.close()));
+/** Closes files; one that fails to close does not keep the others open. */
+export async function closeAll(files: readonly (ByteFile | undefined)[]): Promise<void> {
+  await Promise.allSettled(files.map((file) => file?.close()));
 }
