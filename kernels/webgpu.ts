@@ -145,6 +145,10 @@ export function chooseVariant(
   return chosen;
 }
 
+/** Lines of WGSL that a compiler is not left to unroll. */
+export const unrolled = (count: number, line: (i: number) => string): string =>
+  Array.from({ length: count }, (_, i) => line(i)).join('\n');
+
 /** The whole WGSL module of a variant for tensors of these dtypes on a device with these features. */
 export function assembleShader(
   variant: AnyVariant,

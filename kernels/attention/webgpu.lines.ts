@@ -1,4 +1,4 @@
-import { divideUp, type WebGpuFamily, type WebGpuVariant, webgpuVariant } from '../webgpu.ts';
+import { divideUp, unrolled, type WebGpuFamily, type WebGpuVariant, webgpuVariant } from '../webgpu.ts';
 import { startOf, windowOf } from './blocks.ts';
 import { attention } from './index.ts';
 
@@ -30,20 +30,14 @@ export const lines: WebGpuFamily<Contract['tensors'], Contract['scalars']> = {
 
 /** @param parts into which neighbours divide the elements of what they read */
 function member(headDim: number, parts: 1 | 2): Member {
-  const numbers = (count: number) => Array.from({ length: count }, (_, i) => i);
-  const eachQuad = (statement: (quad: number) => string) =>
-    numbers(headDim / 4)
-      .map(statement)
-      .join('\n      ');
+  const eachQuad = (statement: (quad: number) => string) => unrolled(headDim / 4, statement);
   /** What an invocation reads of a key or value, quad by quad, and which neighbours read a quad of the whole. */
   const ownQuads = headDim / 4 / parts;
   const read = (tensor: 'keys' | 'values') =>
-    numbers(ownQuads)
-      .map((quad) => `let ${tensor}${quad} = ${tensor}[at + ${quad}u];`)
-      .join('\n      ');
+    unrolled(ownQuads, (quad) => `let ${tensor}${quad} = ${tensor}[at + ${quad}u];`);
   const passedOn = (tensor: 'keys' | 'values', quad: number) =>
     `of_neighbours_from_${4 * Math.floor(quad / ownQuads)}(${tensor}${quad % ownQuads})`;
-  const eachLine = (statement: (line: number) => string) => numbers(ownLines).map(statement).join('\n      ');
+  const eachLine = (statement: (line: number) => string) => unrolled(ownLines, statement);
   return webgpuVariant(attention, {
     name: `lines-${headDim}`,
     needs: ['subgroups'],
@@ -65,15 +59,14 @@ ${windowOf}
 const LOWEST = -1e30f;
 
 // What four neighbours hold, as columns.
-${numbers(parts)
-  .map(
-    (part) => `fn of_neighbours_from_${4 * part}(own: vec4<f32>) -> mat4x4<f32> {
+${unrolled(
+  parts,
+  (part) => `fn of_neighbours_from_${4 * part}(own: vec4<f32>) -> mat4x4<f32> {
   return mat4x4<f32>(
     subgroupBroadcast(own, ${4 * part}u), subgroupBroadcast(own, ${4 * part + 1}u),
     subgroupBroadcast(own, ${4 * part + 2}u), subgroupBroadcast(own, ${4 * part + 3}u));
 }`,
-  )
-  .join('\n')}
+)}
 
 // Element by element.
 fn products(query: vec4<f32>, keys: mat4x4<f32>) -> mat4x4<f32> {

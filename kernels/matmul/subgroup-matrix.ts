@@ -4,6 +4,7 @@ import {
   divideUp,
   f16Matrices,
   type SubgroupMatrixConfig,
+  unrolled,
   type WebGpuFamily,
   type WebGpuVariant,
   webgpuVariant,
@@ -73,11 +74,10 @@ function member<S extends Scalars>(
   if (invocations > traits.maxInvocationsPerWorkgroup || storage > traits.maxWorkgroupStorage) return undefined;
 
   // Matrices can only be held in variables of their own: an array that is not indexed by constants leaves registers.
-  const each = (count: number, line: (i: number) => string) =>
-    Array.from({ length: count }, (_, i) => line(i)).join('\n');
-  const eachResult = (line: (r: number, c: number) => string) => each(down, (r) => each(across, (c) => line(r, c)));
+  const eachResult = (line: (r: number, c: number) => string) =>
+    unrolled(down, (r) => unrolled(across, (c) => line(r, c)));
   const eachWeight = (line: (c: number, d: number) => string) =>
-    each(across, (c) => each(productsPerStep, (d) => line(c, d)));
+    unrolled(across, (c) => unrolled(productsPerStep, (d) => line(c, d)));
   const loadWeight = (c: number, d: number, i: string) =>
     `subgroupMatrixLoad<Right, col_major>(&weight, first${c} + ${i} + ${d}u * K, params.inputs)`;
 
@@ -148,13 +148,13 @@ fn main(
   let column = group.x * TILE_OUTPUTS;
   // Where subgroups are smaller than the largest there are more of them than needed: some do the same.
   let strip = subgroup % SUBGROUPS * ${across}u * N;
-${each(across, (c) => `  let first${c} = min(column + strip + ${c}u * N, params.block - N) * params.inputs;`)}
+${unrolled(across, (c) => `  let first${c} = min(column + strip + ${c}u * N, params.block - N) * params.inputs;`)}
 
   // What this invocation stages: ${quads} times four inputs of a row.
   let line = lane / (DEPTH / 4u);
   let depth = 4u * (lane % (DEPTH / 4u));
   let place = line * PITCH + depth;
-${each(quads, (q) => `  stage(place + ${q}u * STRIDE * PITCH, x_quad(row + line + ${q}u * STRIDE, depth));`)}
+${unrolled(quads, (q) => `  stage(place + ${q}u * STRIDE * PITCH, x_quad(row + line + ${q}u * STRIDE, depth));`)}
 ${eachWeight((c, d) => `  var weight${c}_${d} = ${loadWeight(c, d, '0u')};`)}
 ${eachResult((r, c) => `  var sum${r}_${c} = Result();`)}
   workgroupBarrier();
@@ -162,26 +162,26 @@ ${eachResult((r, c) => `  var sum${r}_${c} = Result();`)}
   var panel = 0u;
   for (var i = 0u; i < params.inputs; i += DEPTH) {
     let next = min(i + DEPTH, params.inputs - DEPTH);
-${each(quads, (q) => `    let quad${q} = x_quad(row + line + ${q}u * STRIDE, next + depth);`)}
+${unrolled(quads, (q) => `    let quad${q} = x_quad(row + line + ${q}u * STRIDE, next + depth);`)}
 ${eachWeight((c, d) => `    let next${c}_${d} = ${loadWeight(c, d, 'next')};`)}
-${each(productsPerStep, (d) =>
-  each(
+${unrolled(productsPerStep, (d) =>
+  unrolled(
     down,
     (
       r,
     ) => `    let x${r}_${d} = subgroupMatrixLoad<Left, row_major>(&panels, panel + ${r}u * M * PITCH + ${d}u * K, PITCH);
-${each(across, (c) => `    sum${r}_${c} = subgroupMatrixMultiplyAccumulate(x${r}_${d}, weight${c}_${d}, sum${r}_${c});`)}`,
+${unrolled(across, (c) => `    sum${r}_${c} = subgroupMatrixMultiplyAccumulate(x${r}_${d}, weight${c}_${d}, sum${r}_${c});`)}`,
   ),
 )}
     panel = PANEL - panel;
-${each(quads, (q) => `    stage(panel + place + ${q}u * STRIDE * PITCH, quad${q});`)}
+${unrolled(quads, (q) => `    stage(panel + place + ${q}u * STRIDE * PITCH, quad${q});`)}
 ${eachWeight((c, d) => `    weight${c}_${d} = next${c}_${d};`)}
     workgroupBarrier();
   }
-${each(
+${unrolled(
   down,
   (r) => `
-${each(across, (c) => `  subgroupMatrixStore<row_major>(&band, strip + ${c}u * N, sum${r}_${c}, TILE_OUTPUTS);`)}
+${unrolled(across, (c) => `  subgroupMatrixStore<row_major>(&band, strip + ${c}u * N, sum${r}_${c}, TILE_OUTPUTS);`)}
   workgroupBarrier();
   write_band(row + ${r}u * M, column, lane);
   workgroupBarrier();`,

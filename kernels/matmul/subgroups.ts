@@ -1,5 +1,12 @@
 import type { Scalars } from '../contract.ts';
-import { type DeviceTraits, divideUp, type WebGpuFamily, type WebGpuVariant, webgpuVariant } from '../webgpu.ts';
+import {
+  type DeviceTraits,
+  divideUp,
+  unrolled,
+  type WebGpuFamily,
+  type WebGpuVariant,
+  webgpuVariant,
+} from '../webgpu.ts';
 import type { Epilogue } from './epilogue.ts';
 import type { MatmulLike, MatmulTensors } from './index.ts';
 import { vectorQuads } from './quads.ts';
@@ -31,9 +38,7 @@ function member<S extends Scalars>(
   const neighbours = [16, 8].find((count) => count <= minSubgroupSize) ?? 4;
   // Narrow subgroups are a processor's vectors, which gain nothing from company.
   const invocations = maxSubgroupSize <= 16 ? 16 : 32;
-  const each = (count: number, line: (i: number) => string) =>
-    Array.from({ length: count }, (_, i) => line(i)).join('\n');
-  const eachBlock = (line: (block: number) => string) => each(tileRows / 4, line);
+  const eachBlock = (line: (block: number) => string) => unrolled(tileRows / 4, line);
   return webgpuVariant(operation, {
     name: 'subgroups',
     needs: ['subgroups'],
@@ -48,7 +53,7 @@ ${epilogue.wgsl}
 const QUAD = vec4<u32>(0u, 1u, 2u, 3u);
 
 // The products of four rows with four outputs, (rows, outputs); 'x' holds a row in each neighbour from the given one on.
-${each(
+${unrolled(
   neighbours / 4,
   (n) => `fn products_from_${4 * n}(x: vec4<f32>, weights: mat4x4<f32>) -> mat4x4<f32> {
   return mat4x4<f32>(
@@ -81,7 +86,7 @@ fn main(
   for (var i = 0u; i < params.inputs; i += 4u) {
     let weights = mat4x4<f32>(
       weight_quad(own.x, i), weight_quad(own.y, i), weight_quad(own.z, i), weight_quad(own.w, i));
-    ${each(tileRows / neighbours, (q) => `let x${q} = x_quad(rows[${q}], i);`)}
+    ${unrolled(tileRows / neighbours, (q) => `let x${q} = x_quad(rows[${q}], i);`)}
     ${eachBlock((b) => `sums${b} += products_from_${(4 * b) % neighbours}(x${Math.floor((4 * b) / neighbours)}, weights);`)}
   }
   ${eachBlock((b) => `write_block(row + ${4 * b}u, column, sums${b});`)}
