@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { assertFits, MAX_TEXT_BYTES, SentencePieceTokenizer } from '../tokenizer/index.ts';
 import { PieceType, parseSentencePieceModel, type SentencePieceModel } from '../tokenizer/model-proto.ts';
+import { anyTextWith } from './support/any-text.ts';
 import { shared } from './support/shared.ts';
 
 interface Oracle {
@@ -23,30 +24,7 @@ const models = {
   unigram: 'test/oracles/tokenizer-unigram.model',
 };
 
-/** Any string that JavaScript can hold: all planes, lone surrogates, and what looks like tokens. */
-const anyText = fc
-  .array(
-    fc.oneof(
-      fc.string({ unit: 'binary' }),
-      fc.integer({ min: 0, max: 0xffff }).map((unit) => String.fromCharCode(unit)),
-      fc.constantFrom(
-        '<s>',
-        '</s>',
-        '<unk>',
-        '<0x0A>',
-        '<mask>',
-        '[INST]',
-        '\u2581',
-        ' ',
-        '\n',
-        '\0',
-        '\ud83d',
-        '\ude00',
-        '\ufeff',
-      ),
-    ),
-  )
-  .map((parts) => parts.join(''));
+const anyText = anyTextWith('<s>', '</s>', '<unk>', '<mask>', '[INST]');
 
 /** The Llama 2 tokenizer may be missing, which the run then says. */
 const present = Object.entries(models).filter(([, path]) => existsSync(path));
