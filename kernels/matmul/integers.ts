@@ -3,13 +3,13 @@ import { type FunctionBuilder, type ModuleBuilder, range } from '../wasm/functio
 import { type KernelFrame, type WasmVariant, wasmVariant } from '../wasm/kernel.ts';
 import { f16ToF32, largestLane, transpose } from '../wasm/mathematics.ts';
 import { Address, F32, I32 } from '../wasm/scalars.ts';
-import { columnBytes, storeTile, tileColumns, tileOf } from '../wasm/tile.ts';
+import { columnBytes, notUnrolled, storeTile, tileColumns, tileOf } from '../wasm/tile.ts';
 import { F32x4, I16x8, I32x4 } from '../wasm/vectors.ts';
 import type { Epilogue } from './epilogue.ts';
 import type { MatmulLike, MatmulTensors } from './index.ts';
 import { defineFinish } from './panels.ts';
 
-const tileRows = 4;
+const tileRows = 5;
 
 /**
  * A row of `x` becomes whole numbers of this magnitude at most. With quants of 128 a block of 32 products sums up to
@@ -160,11 +160,12 @@ function defineTile(module: ModuleBuilder) {
       const whole = sums.map((row) => row.map(() => f.let(I32x4.const(0))));
       f.while(weight.lt(blockEnd), () => {
         const quants = [0, 16].map((half) => f.let(I16x8.load(weight, half)));
-        whole.forEach((row, r) => {
+        // V8 puts each row's load beside its arithmetic if the last row comes first.
+        for (const r of range(tileRows).reverse()) {
           const pair = f.let(I16x8.loadSplatPair(x, pairBytes * r));
-          for (const [v, sum] of row.entries()) f.set(sum, sum.add(I32x4.dot(pair, quants[v]!)));
-        });
-        f.advance(weight, weightPairBytes);
+          for (const [v, sum] of whole[r]!.entries()) f.set(sum, sum.add(I32x4.dot(pair, quants[v]!)));
+        }
+        f.set(weight, notUnrolled(weight.add(weightPairBytes)));
         f.advance(x, pairBytes * tileRows);
       });
       sums.forEach((row, r) => {

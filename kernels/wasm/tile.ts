@@ -18,6 +18,13 @@ export function storeTile(f: FunctionBuilder, sums: Sums, to: Address): void {
 }
 
 /**
+ * The same address, in so many instructions that V8 takes the body of a loop that advances to it for a large one, which it
+ * does not unroll. Of the copies it makes of a small one, all but the last have their loads before all arithmetic, which
+ * then runs out of registers. Its optimiser removes the instructions afterwards.
+ */
+export const notUnrolled = (at: Address): Address => range(10).reduce((same) => same.add(1).add(-1), at);
+
+/**
  * The micro-kernel: `sums[r, c] += x[step, r] * y[step, c]` for every step from `y` to `end`. A step takes two vectors of
  * `y`, a number of each row of `x` in all lanes, and a multiply-add for each vector of sums. `x` moves by `xBytes` a step,
  * `y` by a row of eight.
