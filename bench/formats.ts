@@ -2,6 +2,7 @@ import { Option } from 'commander';
 import { memoryNeeds, type WeightDType } from '../engine/index.ts';
 import { averagePrecision } from '../guard/evaluation/metrics.ts';
 import { Guard, type LoadOptions } from '../guard/index.ts';
+import { wasmFeatures } from '../kernels/wasm/features.ts';
 import { bundledConversations, type LabelledConversation, readConversations } from './conversations.ts';
 import { computedOn } from './environment.ts';
 import { devicesOf, type Flags, type ThreadFlags, threadsOption } from './measurement.ts';
@@ -30,7 +31,7 @@ const formats: readonly Format[] = [
   { name: 'f16', dtype: 'f16' },
   { name: 'q8', dtype: 'q8' },
   {
-    name: 'q8, activations in 8 bits too',
+    name: 'q8, activations rounded too',
     dtype: 'q8',
     prefer: { matmul: 'int8', 'matmul-add': 'int8', 'gated-matmul': 'int8' },
   },
@@ -56,8 +57,8 @@ export async function run({ data, threads, progress, ...flags }: Flags & FormatF
     const rows: FormatRow[] = [];
     let exact: Scored | undefined;
     for (const { name, dtype, prefer } of formats) {
-      // The processor has no such kernel.
-      if (prefer && device === 'cpu') continue;
+      // Without the relaxed dot product the processor has no such kernel.
+      if (prefer && device === 'cpu' && !wasmFeatures().has('relaxed-simd')) continue;
       progress(`${device}: ${name}`);
       const scored = await score(conversations, { ...given, device, dtype, ...(prefer ? { prefer } : {}) });
       exact ??= scored;

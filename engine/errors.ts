@@ -2,7 +2,8 @@ import { LlamaGuardError } from '../kernels/errors.ts';
 
 /**
  * A model or adapter folder that cannot be used: something is missing, malformed, of another kind or does not fit. With
- * `read-failed` a disk or a server failed midway: the folder may serve another time.
+ * `read-failed` a disk or a server failed midway: the folder may serve another time. `not-a-number` comes with a request:
+ * what the weights make of it is no number.
  */
 export class ModelError extends LlamaGuardError<
   | 'model-not-found'
@@ -14,6 +15,7 @@ export class ModelError extends LlamaGuardError<
   | 'tensor-mismatch'
   | 'dtype-unsupported'
   | 'read-failed'
+  | 'not-a-number'
 > {}
 
 /** A device that cannot be had, cannot hold what it must, or was lost. */

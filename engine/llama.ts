@@ -5,7 +5,7 @@ import { type AdapterWeights, adapterRoom, loadAdapters } from './adapter-weight
 import type { Backend, DeviceDescription, KernelChoices, MemoryUse, Tensor, TuneOptions } from './backend.ts';
 import { BatchBuffers } from './batch.ts';
 import type { LlamaConfig } from './config.ts';
-import { SessionError } from './errors.ts';
+import { ModelError, SessionError } from './errors.ts';
 import type { LlamaState, Probe } from './forward.ts';
 import { Context, KeyValueCache } from './kv-cache.ts';
 import { assertFits, type Sizes, sizesOf } from './memory-needs.ts';
@@ -172,7 +172,7 @@ export class Llama implements AsyncDisposable {
    * Extends contexts by new tokens and returns the logits of the wanted positions, a `Float32Array` of the vocabulary's
    * size each, sequence by sequence.
    * @throws SessionError `context-overflow`, `token-out-of-range`, `cache-full`, `context-lost`, `invalid-argument`,
-   * `disposed`; DeviceError
+   * `disposed`; DeviceError; ModelError `not-a-number`
    */
   async logits(inputs: readonly SequenceInput[], probe?: Probe): Promise<Float32Array[][]> {
     return this.#extend(inputs, { probe });
@@ -279,7 +279,7 @@ export class Llama implements AsyncDisposable {
     return parts.map(async ({ wanted, picks: own }) => {
       const [from, to] = [end, end + wanted.length];
       end = to;
-      if (wanted.length > 0) return (await (own ? picked! : inFull!)).slice(from, to);
+      if (wanted.length > 0) return assertNumbers((await (own ? picked! : inFull!)).slice(from, to));
       await done;
       return [];
     });
@@ -312,6 +312,15 @@ function place({ context, ids, wanted, headroom }: SequenceInput): PlacedSequenc
   const slots = context.append(ids.length, headroom);
   const { adapter, spans } = context;
   return { ids: [...ids], firstPosition, slots, spans, wanted: [...wanted], adapter, hold: context.hold() };
+}
+
+/** A verdict read off no numbers would be 'safe' by every comparison. */
+function assertNumbers(rows: Float32Array[]): Float32Array[] {
+  if (!rows.some((row) => row.some(Number.isNaN))) return rows;
+  throw new ModelError(
+    'not-a-number',
+    "The model's logits are no numbers: its weights are damaged, or larger than 'f16' holds (load it with dtype 'f32').",
+  );
 }
 
 function assertAscending(wanted: readonly number[], length: number): void {

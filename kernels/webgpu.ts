@@ -14,7 +14,6 @@ import {
   type TensorContract,
   type Tensors,
 } from './contract.ts';
-import { ContractError } from './errors.ts';
 
 /** Optional WebGPU features that a kernel may ask for, by their names in the specification. */
 export type Feature = 'shader-f16' | 'subgroups' | 'chromium-experimental-subgroup-matrix';
@@ -124,25 +123,6 @@ export function webgpuVariant<T extends Tensors, S extends Scalars>(
     fits: () => true,
     ...variant,
   };
-}
-
-/**
- * Of those that serve these sizes, the variant that is `preferred` by name, or else the first in the order given that is
- * not approximate. All have to be ones that the device has the features for.
- * @throws ContractError `no-variant`; cannot happen where the list ends in a portable variant.
- */
-export function chooseVariant(
-  variants: readonly AnyVariant[],
-  dims: Readonly<Record<string, number>>,
-  dtypes: Readonly<Record<string, DType>>,
-  preferred?: string,
-): AnyVariant {
-  const serving = variants.filter((variant) => variant.fits(dims, dtypes));
-  const chosen = serving.find(({ name }) => name === preferred) ?? serving.find(({ approximate }) => !approximate);
-  if (!chosen) {
-    throw new ContractError('no-variant', `No kernel serves ${JSON.stringify(dims)} with ${JSON.stringify(dtypes)}.`);
-  }
-  return chosen;
 }
 
 /** Lines of WGSL that a compiler is not left to unroll. */

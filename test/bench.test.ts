@@ -296,11 +296,14 @@ test('the kernels of the processor have targets at one size, on two threads', ()
     at('panels', 'f32', 9, 'other'),
     at('panels', 'f32/q8', 60),
     at('integers', 'f32/q8', 99),
+    at('int8', 'f32/q4', 200),
   ];
   expect(kernelTargets(onCpu, rows).map(({ value, target }) => [value, target])).toEqual([
     [66, 60],
     [1.5, 1.5],
   ]);
+  const relaxed = kernelTargets(onCpu, [...rows, at('int8', 'f32/q8', 132)]);
+  expect(relaxed[1]).toMatchObject({ name: expect.stringContaining("'int8'"), value: 2 });
   expect(kernelTargets({ ...onCpu, threads: 1 }, rows)).toHaveLength(1);
   expect(kernelTargets(onCpu, [])).toEqual([]);
   expect(kernelTargets(onWebGpu, rows)).toEqual([]);

@@ -1,10 +1,21 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { DeviceError, type LlamaConfig, memoryNeeds, parameterCount, Session, SessionError } from '../engine/index.ts';
-import { testDevices } from './support/devices.ts';
+import { expectedTensors } from '../engine/config.ts';
+import {
+  DeviceError,
+  Llama,
+  type LlamaConfig,
+  memoryNeeds,
+  parameterCount,
+  SafetensorsSource,
+  Session,
+  SessionError,
+} from '../engine/index.ts';
+import { openTestDevice, testDevices } from './support/devices.ts';
 import { architectureNames, traits } from './support/family.ts';
 import { float64Forward } from './support/float64-forward.ts';
-import { smallConfig } from './support/model-files.ts';
+import { MemoryFile } from './support/memory-file.ts';
+import { encodeSafetensors, randomWeights, smallConfig } from './support/model-files.ts';
 import { loadRandomModel } from './support/random-model.ts';
 import { largestDifference } from './support/tiny-guard.ts';
 
@@ -187,6 +198,30 @@ describe.each(testDevices)('the engine on %s', (device) => {
     session[Symbol.dispose]();
     expect(llama.freeCacheTokens).toBe(80);
     await expect(other.prefill(ids(30, config.vocabularySize))).resolves.toBeDefined();
+  });
+
+  it.each(['f32', 'q8'] as const)('never takes what is no number for an answer, weights in %s', async (dtype) => {
+    const config = smallConfig({ hiddenSize: 32, intermediateSize: 64 });
+    const shapes = expectedTensors(config);
+    // One number too many, deep inside: everything after it is lost.
+    for (const damage of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      const tensors = [...randomWeights(config, 1, 'F32')].map(([name, data]) => {
+        if (name === 'model.layers.1.input_layernorm.weight') data[5] = damage;
+        return [name, { dtype: 'F32', shape: shapes.get(name)!, data }] as const;
+      });
+      await using source = await SafetensorsSource.open([
+        new MemoryFile(encodeSafetensors(Object.fromEntries(tensors))),
+      ]);
+      await using llama = await Llama.load(await openTestDevice(device), config, source, { dtype });
+      for (const count of [1, 20]) {
+        using context = llama.createContext();
+        const inputs = [{ context, ids: ids(count, config.vocabularySize), wanted: [count - 1] }];
+        const error = { code: 'not-a-number', message: expect.stringContaining('no numbers') };
+        await expect(llama.logits(inputs)).rejects.toMatchObject(error);
+        using other = llama.createContext();
+        await expect(llama.logProbabilities([{ ...inputs[0]!, context: other }], [3, 5])).rejects.toMatchObject(error);
+      }
+    }
   });
 
   it('takes the memory it says, refuses too little, and gives all back', async () => {

@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { openWebGpu } from '../engine/node/open-webgpu.ts';
 import { kernels } from '../engine/webgpu/variants.ts';
+import { chooseVariant } from '../kernels/choice.ts';
 import { f32ToF16 } from '../kernels/f16.ts';
 import { matmul } from '../kernels/matmul/index.ts';
 import { subgroupMatrix } from '../kernels/matmul/webgpu.ts';
-import { assembleShader, availableVariants, chooseVariant, type DeviceTraits } from '../kernels/webgpu.ts';
+import { assembleShader, availableVariants, type DeviceTraits } from '../kernels/webgpu.ts';
 import { testDevices } from './support/devices.ts';
 
 const product = (M: number, N: number, K: number, componentType = 'f16', resultComponentType = 'f32') => ({

@@ -1,10 +1,13 @@
+import { setFlagsFromString } from 'node:v8';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { openCpu } from '../engine/node/open-cpu.ts';
 import { startWorker } from '../engine/node/start-worker.ts';
 import { openWasm } from '../engine/wasm/open.ts';
+import { storedBytes } from '../kernels/contract.ts';
 import { f16ToF32, f32ToF16 as f32ToF16Reference } from '../kernels/f16.ts';
 import { matmul } from '../kernels/matmul/index.ts';
 import { matmulAdd } from '../kernels/matmul-add/index.ts';
+import { quantise, quantisedSections } from '../kernels/quantise.ts';
 import { seededRandom } from '../kernels/random.ts';
 import { signed, unsigned } from '../kernels/wasm/encoding.ts';
 import { wasmFeatures } from '../kernels/wasm/features.ts';
@@ -13,6 +16,9 @@ import { exp, f16ToF32x4, f32ToF16, log } from '../kernels/wasm/mathematics.ts';
 import { Address, F32, I32 } from '../kernels/wasm/scalars.ts';
 import type { Value } from '../kernels/wasm/value.ts';
 import { F32x4, I32x4 } from '../kernels/wasm/vectors.ts';
+
+// What Node.js 20 has behind a flag.
+if (!wasmFeatures().has('relaxed-simd')) setFlagsFromString('--experimental-wasm-relaxed-simd');
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -176,7 +182,7 @@ describe('the processor', () => {
   it('says where memory cannot be shared, and uses the calling thread', async () => {
     vi.stubGlobal('crossOriginIsolated', false);
     await using device = openWasm({ startThread: startWorker, threads: 2 });
-    expect(device.description.name).toBe('WebAssembly SIMD on the calling thread, as memory cannot be shared');
+    expect(device.description.name).toMatch(/^WebAssembly (relaxed )?SIMD on the calling thread, as memory cannot be /);
     expect(await products(device)).toHaveLength(37 * 70);
   });
 
@@ -187,6 +193,31 @@ describe('the processor', () => {
     expect(backend.description.name).toContain('TypeScript');
     expect(note).toMatch(/no WebAssembly SIMD/);
     expect(() => openWasm()).toThrow(/no WebAssembly SIMD/);
+  });
+
+  it('multiplies in bytes where that is asked for by name, and says which names there are', async () => {
+    const x = Float32Array.from({ length: 8 * 64 }, (_, i) => Math.sin(i));
+    const shape = [6, 64];
+    const weight = new Uint32Array(storedBytes('q8', shape) / 4);
+    quantise(x.subarray(0, 6 * 64), 'q8', quantisedSections('q8', shape, weight));
+    const product = async (prefer: Record<string, string>) => {
+      await using device = openWasm({ prefer });
+      const tensors = {
+        x: device.allocate('x', 'f32', [8, 64]),
+        weight: device.allocate('weight', 'q8', shape),
+        out: device.allocate('out', 'f32', [8, 6]),
+      };
+      device.write(tensors.x, x);
+      device.write(tensors.weight, weight);
+      device.run(matmul, tensors);
+      return (await device.read(tensors.out)) as Float32Array;
+    };
+    const exact = await product({});
+    const coarse = await product({ matmul: 'int8' });
+    expect(coarse).not.toEqual(exact);
+    expect(Math.max(...exact.map((sum, i) => Math.abs(sum - coarse[i]!)))).toBeLessThan(0.02 * Math.max(...exact));
+    expect(await product({ 'matmul-add': 'int8' })).toEqual(exact);
+    expect(() => openWasm({ prefer: { matmul: 'tiled' } })).toThrow(/has no variant 'tiled'; there are integer dots, /);
   });
 
   it('wants a number of threads', () => {

@@ -44,11 +44,12 @@ export async function openWebGpu(options: OpenDeviceOptions = {}): Promise<WebGp
  * in the calling thread, whose event loop stays free.
  * @throws DeviceError `device-unavailable` where `threads` is no number of threads
  */
-export function openCpu({ memoryBudget, memoryNeeded, threads }: OpenDeviceOptions = {}): OpenedCpu {
+export function openCpu({ memoryBudget, memoryNeeded, threads, prefer }: OpenDeviceOptions = {}): OpenedCpu {
   const opened = openProcessor({
     memoryBudget,
     memoryNeeded,
     threads: threads ?? navigator.hardwareConcurrency,
+    prefer,
     startThread: startWorker,
   });
   if (opened.note || globalThis.crossOriginIsolated) return opened;

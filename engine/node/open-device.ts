@@ -8,11 +8,11 @@ export function openDevice(
   choice: DeviceChoice,
   options: OpenDeviceOptions = {},
 ): Promise<{ readonly backend: Backend; readonly decision: DeviceDecision }> {
-  const { memoryBudget, memoryNeeded, threads } = options;
+  const { memoryBudget, memoryNeeded, threads, prefer } = options;
   return chooseDevice(choice, {
     howToGetWebGpu,
     findWebGpuAdapter,
     openWebGpu: () => openWebGpu(options),
-    openCpu: () => openCpu({ memoryBudget, memoryNeeded, threads }),
+    openCpu: () => openCpu({ memoryBudget, memoryNeeded, threads, prefer }),
   });
 }

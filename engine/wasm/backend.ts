@@ -1,3 +1,4 @@
+import { chooseVariant } from '../../kernels/choice.ts';
 import {
   type AnyOperation,
   type DType,
@@ -16,13 +17,7 @@ import {
 import { ContractError } from '../../kernels/errors.ts';
 import { tileRows } from '../../kernels/matmul/panels.ts';
 import type { WasmFeature } from '../../kernels/wasm/features.ts';
-import {
-  type AnyWasmVariant,
-  assembleModule,
-  chooseWasmVariant,
-  parameterBlock,
-  type Scratch,
-} from '../../kernels/wasm/kernel.ts';
+import { type AnyWasmVariant, assembleModule, parameterBlock, type Scratch } from '../../kernels/wasm/kernel.ts';
 import type { DeviceDescription, KernelBackend, MemoryUse, Recording, Tensor } from '../backend.ts';
 import { Conversions } from '../safetensors/simd.ts';
 import { type LinearMemory, noteAddress } from './memory.ts';
@@ -70,6 +65,11 @@ export interface WasmBackendOptions {
   readonly memoryBound: string | undefined;
   readonly executor: Executor;
   readonly features: ReadonlySet<WasmFeature>;
+  /**
+   * The variant to run an operation by wherever it serves, by their names; elsewhere the choice stays the engine's.
+   * `{ matmul: 'int8' }` multiplies q8 weights by numbers of seven bits, less exactly.
+   */
+  readonly prefer: Readonly<Record<string, string>>;
 }
 
 /**
@@ -83,6 +83,9 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
   readonly features: ReadonlySet<WasmFeature>;
   readonly #memory: LinearMemory;
   readonly #conversions: Conversions;
+  /** What the engine has the features for, by operation. */
+  readonly #variants: ReadonlyMap<string, readonly AnyWasmVariant[]>;
+  readonly #prefer: Readonly<Record<string, string>>;
   readonly #executor: Executor;
   /** Numbers of kernels by what they are made for. */
   readonly #kernels = new Map<string, number>();
@@ -104,6 +107,13 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     this.#memory = options.memory;
     this.#conversions = new Conversions(options.memory.memory, options.memory.type, noteAddress);
     this.#executor = options.executor;
+    this.#variants = new Map(
+      Object.entries(variants).map(([name, all]) => [
+        name,
+        all.filter(({ needs }) => needs.every((feature) => this.features.has(feature))),
+      ]),
+    );
+    this.#prefer = options.prefer;
   }
 
   get threads(): number {
@@ -245,7 +255,8 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     const scalars = resolveScalars(operation, dims, given);
     const names = Object.keys(operation.tensors);
     const dtypes = Object.fromEntries(names.map((name) => [name, tensors[name]!.dtype]));
-    const variant = asked ?? chooseWasmVariant(variants[operation.name] ?? [], dims, dtypes, this.features);
+    const { name } = operation;
+    const variant = asked ?? chooseVariant(this.#variants.get(name) ?? [], dims, dtypes, this.#prefer[name]);
     const addresses = Object.fromEntries(names.map((name) => [name, asLinearTensor(tensors[name]!).address]));
     const stages = variant.stages.map((stage, i) => ({
       kernel: this.#kernelOf(variant, i, variant.specialise(dims), dtypes),

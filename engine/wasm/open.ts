@@ -1,3 +1,4 @@
+import { assertVariants } from '../../kernels/choice.ts';
 import { type MemoryType, mostPages, pageBytes } from '../../kernels/wasm/encoding.ts';
 import { hasSimd, type WasmFeature, wasmFeatures } from '../../kernels/wasm/features.ts';
 import { DeviceError } from '../errors.ts';
@@ -5,6 +6,7 @@ import { WasmBackend } from './backend.ts';
 import { LinearMemory } from './memory.ts';
 import { OneThread } from './one-thread.ts';
 import { type StartThread, ThreadPool } from './threads.ts';
+import { variants } from './variants.ts';
 
 /** More threads than any machine has use for. */
 export const mostThreads = 1024;
@@ -24,6 +26,8 @@ export interface OpenWasmOptions {
    * it, up to 16 GiB: kernels are some slower there, since every access has to be checked (decision 0018).
    */
   readonly memoryNeeded?: number | undefined;
+  /** See `WasmBackendOptions.prefer`. */
+  readonly prefer?: Readonly<Record<string, string>> | undefined;
   /** Features that kernels may use; by default all that the engine has. */
   readonly features?: ReadonlySet<WasmFeature> | undefined;
 }
@@ -36,11 +40,12 @@ const canShare = (): boolean =>
 /**
  * Opens the processor for WebAssembly SIMD.
  * @throws DeviceError `device-unavailable` where the engine has no SIMD or `threads` is no number of threads,
- *   `out-of-memory` where the system grants no memory
+ *   `out-of-memory` where the system grants no memory; ContractError `no-variant`
  */
 export function openWasm(options: OpenWasmOptions = {}): WasmBackend {
-  const { startThread, threads = 1, hardware = '', features = wasmFeatures() } = options;
+  const { startThread, threads = 1, hardware = '', features = wasmFeatures(), prefer = {} } = options;
   const { memoryBudget = Number.POSITIVE_INFINITY } = options;
+  assertVariants(prefer, variants);
   if (!(Number.isInteger(threads) && threads > 0 && threads <= mostThreads)) {
     throw new DeviceError(
       'device-unavailable',
@@ -57,10 +62,11 @@ export function openWasm(options: OpenWasmOptions = {}): WasmBackend {
     ? `${threads} thread${threads === 1 ? '' : 's'}`
     : 'the calling thread, as memory cannot be shared';
   const most = memory.limit - workingBytes;
+  const simd = features.has('relaxed-simd') ? 'relaxed SIMD' : 'SIMD';
   return new WasmBackend({
     description: {
       kind: 'cpu',
-      name: `WebAssembly SIMD on ${where}${bits === 64 ? ', in 64-bit memory' : ''}`,
+      name: `WebAssembly ${simd} on ${where}${bits === 64 ? ', in 64-bit memory' : ''}`,
       hardware,
       software: false,
       threads: executor.threads,
@@ -71,6 +77,7 @@ export function openWasm(options: OpenWasmOptions = {}): WasmBackend {
     memoryBound: memoryBudget > most ? bound : undefined,
     executor,
     features,
+    prefer,
   });
 }
 

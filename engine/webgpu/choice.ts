@@ -1,5 +1,6 @@
+import { chooseVariant } from '../../kernels/choice.ts';
 import type { DType, Operation } from '../../kernels/contract.ts';
-import { type AnyVariant, availableVariants, chooseVariant, type DeviceTraits } from '../../kernels/webgpu.ts';
+import { type AnyVariant, availableVariants, type DeviceTraits } from '../../kernels/webgpu.ts';
 import type { KernelChoices } from '../backend.ts';
 import { shapeClass } from './shape-class.ts';
 import { kernels } from './variants.ts';

@@ -3,7 +3,6 @@ import * as attentionLines from '../../kernels/attention/webgpu.lines.ts';
 import * as attentionSubgroups from '../../kernels/attention/webgpu.subgroups.ts';
 import * as attention from '../../kernels/attention/webgpu.ts';
 import * as embedding from '../../kernels/embedding/webgpu.ts';
-import { ContractError } from '../../kernels/errors.ts';
 import * as gate from '../../kernels/gate/webgpu.ts';
 import * as gatedMatmul from '../../kernels/gated-matmul/webgpu.ts';
 import * as gatherRows from '../../kernels/gather-rows/webgpu.ts';
@@ -69,18 +68,4 @@ export function kernelSources(): string {
       [v.operation.name, v.name, v.body, JSON.stringify([v.constants, v.workgroupSize, v.vectors])].join('\n'),
     )
     .join('\n');
-}
-
-/** Checks names of variants by operation. @throws ContractError `no-variant` for one that there is not */
-export function assertVariants(named: Readonly<Record<string, string>>): void {
-  for (const [operation, name] of Object.entries(named)) {
-    const known = Object.hasOwn(kernels, operation) ? kernels[operation]! : [];
-    // The members of a family depend on the device; one that is not there is no worse than one that does not serve.
-    if (!known.some((kernel) => (kernel.kind === 'webgpu' ? kernel.name === name : name.startsWith(kernel.name)))) {
-      throw new ContractError(
-        'no-variant',
-        `'${operation}' has no variant '${name}'; ${known.length > 0 ? `there are ${known.map((kernel) => kernel.name).join(', ')}` : 'it is no operation'}.`,
-      );
-    }
-  }
 }

@@ -77,10 +77,12 @@ export const online = wasmVariant(attention, {
           );
           const blocks = f.let(scratch.add(at.blocks));
 
+          const places = f.let(keyValueHeads.mul(kernel.size('sequences')));
           kernel.eachUnit((unit) => {
-            const sequence = f.let(sequences.add(unit.div(groups).div(keyValueHeads).mul(20)));
-            const group = f.let(unit.div(groups).rem(keyValueHeads));
-            const firstLine = f.let(unit.rem(groups).mul(unitLines));
+            // The last lines, which see the most keys, come first: what is left to the end should be small.
+            const firstLine = f.let(groups.sub(1).sub(unit.div(places)).mul(unitLines));
+            const sequence = f.let(sequences.add(unit.rem(places).div(keyValueHeads).mul(20)));
+            const group = f.let(unit.rem(keyValueHeads));
             const [firstRow, rowCount, firstPosition, firstSpan, spanCount] = range(5).map(
               (i): I32 => f.let(I32.load(sequence, 4 * i)),
             ) as [I32, I32, I32, I32, I32];
@@ -125,14 +127,14 @@ export const online = wasmVariant(attention, {
                   const place = f.let(slot.mul(slotBytes).add(group.mul(4 * headDim)));
                   f.call(packKeys, keys.add(place), slotBytes, count, scratch);
                   f.for(blocks, blocksEnd, at.blockBytes, (block) => {
-                    // A block sees none whose last line does not see the first key yet or whose first does not see the
-                    // last any more.
-                    const reached = I32.load(block, at.position + 4 * (tileColumns - 1)).ge(key);
+                    // A block sees nothing beyond its last line's position, and no keys that its first one sees no more.
+                    const last = f.let(I32.load(block, at.position + 4 * (tileColumns - 1)));
                     const remembered = oldestOf(f.let(I32.load(block, at.position)), window).lt(key.add(count));
-                    f.if(reached.and(remembered), () => {
-                      f.call(score, scratch, block.add(at.queries), count);
-                      f.call(soften, scratch, block, key, count, window);
-                      f.call(addValues, scratch, block, values.add(place), slotBytes, count);
+                    f.if(last.ge(key).and(remembered), () => {
+                      const seen = f.let(last.sub(key).add(1).min(count));
+                      f.call(score, scratch, block.add(at.queries), seen);
+                      f.call(soften, scratch, block, key, seen, window);
+                      f.call(addValues, scratch, block, values.add(place), slotBytes, seen);
                     });
                   });
                   f.advance(slot, count);

@@ -29,7 +29,8 @@ export const simd = simpleKernel(
       f.set(sum, sum.add(exp(f, F32x4.loadSplat(logits.add(i)).sub(shift)).lane(0))),
     );
 
-    const logSum = f.let(log(f, sum));
+    // A sum that is no number has no logarithm.
+    const logSum = f.let(log(f, sum).add(sum.sub(sum)));
     f.for(0, picks.shl(2), 4, (i) => {
       const logit = F32.load(logits.add(I32.load(ids.add(i)).shl(2)));
       f.store(out.add(i), logit.sub(largest).sub(logSum));

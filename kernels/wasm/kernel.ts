@@ -1,6 +1,5 @@
 import {
   type Dims,
-  type DType,
   type DTypes,
   type Operation,
   parameters,
@@ -8,7 +7,6 @@ import {
   type ScalarValues,
   type Tensors,
 } from '../contract.ts';
-import { ContractError } from '../errors.ts';
 import type { MemoryType } from './encoding.ts';
 import type { WasmFeature } from './features.ts';
 import { type FunctionBuilder, ModuleBuilder, type Parameters, type Variable } from './function.ts';
@@ -52,6 +50,8 @@ export interface WasmVariant<T extends Tensors = Tensors, S extends Scalars = Sc
   readonly stages: readonly Stage<T, S>[];
   /** The operation's tolerance, larger where this variant rounds its inputs to fewer bits. */
   readonly tolerance: number;
+  /** Whether it computes with fewer bits than its tensors are stored in; then it is chosen only where it is named. */
+  readonly approximate: boolean;
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: a variant of any operation; its parameters make it invariant
@@ -61,7 +61,7 @@ export type AnyWasmVariant = WasmVariant<any, any>;
 export function wasmVariant<T extends Tensors, S extends Scalars>(
   operation: Operation<T, S>,
   variant: Pick<WasmVariant<T, S>, 'name' | 'stages'> &
-    Partial<Pick<WasmVariant<T, S>, 'needs' | 'fits' | 'specialise' | 'scratch' | 'tolerance'>>,
+    Partial<Pick<WasmVariant<T, S>, 'needs' | 'fits' | 'specialise' | 'scratch' | 'tolerance' | 'approximate'>>,
 ): WasmVariant<T, S> {
   return {
     kind: 'wasm',
@@ -71,6 +71,7 @@ export function wasmVariant<T extends Tensors, S extends Scalars>(
     specialise: () => ({}),
     scratch: () => ({ shared: 0, own: 0 }),
     tolerance: operation.tolerance,
+    approximate: false,
     ...variant,
   };
 }
@@ -89,21 +90,6 @@ export const simpleKernel = <T extends Tensors, S extends Scalars>(
       { units, emit: (_, main, target) => main((kernel) => kernel.eachUnit((index) => unit(kernel, index, target))) },
     ],
   });
-
-/**
- * The first variant, in the order given, that the engine has the features for and that serves these sizes.
- * @throws ContractError `no-variant`; cannot happen where the list ends in one that serves all.
- */
-export function chooseWasmVariant(
-  variants: readonly AnyWasmVariant[],
-  dims: Readonly<Record<string, number>>,
-  dtypes: Readonly<Record<string, DType>>,
-  features: ReadonlySet<string>,
-): AnyWasmVariant {
-  const chosen = variants.find((v) => v.needs.every((need) => features.has(need)) && v.fits(dims, dtypes));
-  if (chosen) return chosen;
-  throw new ContractError('no-variant', `No kernel serves ${JSON.stringify(dims)} with ${JSON.stringify(dtypes)}.`);
-}
 
 /** Bytes of a tensor's address in the parameter block, whatever the memory, and of a size or a scalar. */
 const addressBytes = 8;

@@ -2,6 +2,17 @@ import type { FunctionBuilder } from './function.ts';
 import { type Address, F32, type I32 } from './scalars.ts';
 import { F32x4, I32x4 } from './vectors.ts';
 
+/** 1.5 * 2^23: numbers around it have a unit in their last place of 1, so adding it rounds, ties to even. */
+const roundingShift = 12_582_912;
+const roundingShiftBits = 0x4b40_0000;
+
+/** The nearest whole number to each lane, all within 2^22 of 0, plus `more`. */
+export const nearestInteger = (value: F32x4, more = 0): I32x4 =>
+  value
+    .add(F32x4.const(roundingShift + more))
+    .asI32x4()
+    .sub(I32x4.const(roundingShiftBits));
+
 /** ln 2 in two parts: the first has few enough bits that whole multiples of it are exact. */
 const ln2High = 0.693359375;
 const ln2Low = -2.1219444e-4;
@@ -16,18 +27,31 @@ const polynomial = [1.98756915e-4, 1.3981999507e-3, 8.3334519073e-3, 4.166579589
  */
 export function exp(f: FunctionBuilder, value: F32x4): F32x4 {
   const x = f.let(value.pmax(F32x4.const(lowest)).pmin(F32x4.const(highest)));
-  const n = f.let(x.mul(F32x4.const(Math.LOG2E)).nearest());
+  const rounded = f.let(nearestInteger(x.mul(F32x4.const(Math.LOG2E))));
+  const n = f.let(rounded.toF32x4());
   const r = f.let(x.sub(n.mul(F32x4.const(ln2High))).sub(n.mul(F32x4.const(ln2Low))));
-  const p = polynomial.map((c) => F32x4.const(c)).reduce((sum, c) => sum.mul(r).add(c));
-  const power = n.toI32x4().add(I32x4.const(127)).shl(23).asF32x4();
-  return f.let(p.mul(r).mul(r).add(r).add(F32x4.const(1)).mul(power));
+  const square = f.let(r.mul(r));
+  // In pairs, whose sums do not wait for one another (Estrin's scheme).
+  const [high, middle, low] = [0, 2, 4].map((i) =>
+    F32x4.const(polynomial[i]!)
+      .mul(r)
+      .add(F32x4.const(polynomial[i + 1]!)),
+  );
+  const p = high!.mul(square).add(middle!).mul(square).add(low!);
+  const power = rounded.add(I32x4.const(127)).shl(23).asF32x4();
+  return f.let(
+    p
+      .mul(square)
+      .add(r.add(F32x4.const(1)))
+      .mul(power),
+  );
 }
 
 /** atanh(s) / s by powers of s^2, highest first. */
 const atanhSeries = [1 / 9, 1 / 7, 1 / 5, 1 / 3, 1];
 
 /**
- * log of a positive normal number, 0 for 1: of x = 2^k m with m between sqrt(1/2) and sqrt(2), log m = 2 atanh(s) with
+ * log of a positive normal number, 0 for 1 (of NaN some number): of x = 2^k m with m between sqrt(1/2) and sqrt(2), log m = 2 atanh(s) with
  * s = (m - 1) / (m + 1), whose series ends below 4e-9. Within 3e-7 (asserted in test/wasm.test.ts).
  */
 export function log(f: FunctionBuilder, value: F32): F32 {
@@ -52,6 +76,12 @@ export function sumOfLanes(f: FunctionBuilder, value: F32x4): F32 {
   const x = f.let(value);
   const pairs = f.let(x.add(x.shuffle(x, [2, 3, 0, 1])));
   return pairs.lane(0).add(pairs.lane(1));
+}
+
+/** 0; NaN where a lane is NaN or infinite, which rounding to whole numbers would hide. */
+export function zeroOrNaN(f: FunctionBuilder, value: F32x4): F32 {
+  const sum = f.let(sumOfLanes(f, value));
+  return sum.sub(sum);
 }
 
 export function largestLane(f: FunctionBuilder, value: F32x4): F32 {

@@ -17,6 +17,10 @@ export function storeTile(f: FunctionBuilder, sums: Sums, to: Address): void {
   for (const [i, sum] of sums.flat().entries()) f.store(to, sum, 16 * i);
 }
 
+/** `a * b + c`, fused where the engine may. */
+export const multiplyAdd = (a: F32x4, b: F32x4, c: F32x4, relaxed: boolean): F32x4 =>
+  relaxed ? a.relaxedMadd(b, c) : c.add(a.mul(b));
+
 /**
  * The same address, in so many instructions that V8 takes the body of a loop that advances to it for a large one, which it
  * does not unroll. Of the copies it makes of a small one, all but the last have their loads before all arithmetic, which
@@ -41,8 +45,7 @@ export function accumulate(
     const columns = range(tileColumns / 4).map((vector) => f.let(F32x4.load(y, 16 * vector)));
     sums.forEach((row, r) => {
       const a = f.let(F32x4.loadSplat(x, 4 * r));
-      for (const [v, sum] of row.entries())
-        f.set(sum, relaxed ? a.relaxedMadd(columns[v]!, sum) : sum.add(a.mul(columns[v]!)));
+      for (const [v, sum] of row.entries()) f.set(sum, multiplyAdd(a, columns[v]!, sum, relaxed));
     });
     f.advance(x, xBytes);
     f.advance(y, columnBytes);

@@ -72,10 +72,6 @@ export class F32x4 extends V128 {
     return new F32x4(after([this], ...simd(224)));
   }
 
-  nearest() {
-    return new F32x4(after([this], ...simd(106)));
-  }
-
   /** All bits of a lane where it holds. */
   ge(other: F32x4) {
     return new I32x4(after([this, other], ...simd(70)));
@@ -84,11 +80,6 @@ export class F32x4 extends V128 {
   /** `this * factor + addend`, rounded once where the processor has such an instruction and else twice. */
   relaxedMadd(factor: F32x4, addend: F32x4) {
     return new F32x4(after([this, factor, addend], ...simd(0x105)));
-  }
-
-  /** Nearest to zero, at most and at least what fits; NaN becomes 0. */
-  toI32x4() {
-    return new I32x4(after([this], ...simd(248)));
   }
 
   asI32x4() {
@@ -122,6 +113,11 @@ export class I32x4 extends V128 {
 
   static load(address: Address, offset = 0) {
     return new I32x4(after([address], ...simd(0), ...place(offset)));
+  }
+
+  /** One number in all lanes. */
+  static loadSplat(address: Address, offset = 0) {
+    return new I32x4(after([address], ...simd(9), ...place(offset)));
   }
 
   /** Four 16-bit numbers, each with its sign. */
@@ -178,6 +174,10 @@ export class I32x4 extends V128 {
     return new I16x8(this.code);
   }
 
+  asI8x16() {
+    return new I8x16(this.code);
+  }
+
   lane(index: number) {
     return new I32(after([this], ...simd(27), index));
   }
@@ -215,11 +215,6 @@ export class I16x8 extends V128 {
     return new I16x8(after([address], ...simd(1), ...place(offset)));
   }
 
-  /** The same two numbers four times. */
-  static loadSplatPair(address: Address, offset = 0) {
-    return new I16x8(after([address], ...simd(9), ...place(offset)));
-  }
-
   sub(other: I16x8) {
     return new I16x8(after([this, other], ...simd(145)));
   }
@@ -247,9 +242,26 @@ export class I16x8 extends V128 {
     return new I32(after([this], ...simd(131)));
   }
 
+  /** Both vectors' numbers with 8 bits, without signs: 0 for those below and 255 for those above. */
+  narrowUnsigned(other: I16x8) {
+    return new I8x16(after([this, other], ...simd(102)));
+  }
+
   /** The four numbers of the lower half, each with its sign. */
   extendLow() {
     return new I32x4(after([this], ...simd(167)));
+  }
+
+  asI32x4() {
+    return new I32x4(this.code);
+  }
+}
+
+/** Sixteen 8-bit integers. */
+export class I8x16 extends V128 {
+  /** The sums of the two products of each pair of neighbours; defined where `b` has numbers from 0 to 127 alone. */
+  static relaxedDot(a: I8x16, b: I8x16) {
+    return new I16x8(after([a, b], ...simd(0x112)));
   }
 
   asI32x4() {

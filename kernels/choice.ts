@@ -1,0 +1,47 @@
+import type { DType } from './contract.ts';
+import { ContractError } from './errors.ts';
+
+/** What a choice among the variants of an operation goes by. */
+interface Choosable {
+  readonly name: string;
+  /** Whether it computes with fewer bits than its tensors are stored in; then it is chosen only where it is named. */
+  readonly approximate: boolean;
+  fits(dims: Readonly<Record<string, number>>, dtypes: Readonly<Record<string, DType>>): boolean;
+}
+
+/**
+ * Of those that serve these sizes, the variant that is `preferred` by name, or else the first in the order given that is
+ * not approximate. All have to be ones that the device has the features for.
+ * @throws ContractError `no-variant`; cannot happen where the list ends in one that serves all
+ */
+export function chooseVariant<V extends Choosable>(
+  variants: readonly V[],
+  dims: Readonly<Record<string, number>>,
+  dtypes: Readonly<Record<string, DType>>,
+  preferred?: string,
+): V {
+  const serving = variants.filter((variant) => variant.fits(dims, dtypes));
+  const chosen = serving.find(({ name }) => name === preferred) ?? serving.find(({ approximate }) => !approximate);
+  if (chosen) return chosen;
+  throw new ContractError('no-variant', `No kernel serves ${JSON.stringify(dims)} with ${JSON.stringify(dtypes)}.`);
+}
+
+/**
+ * Checks names of variants by operation against all that a kind of device has. The members of a family depend on the
+ * device; one that is not there is no worse than one that does not serve.
+ * @throws ContractError `no-variant` for one that there is not
+ */
+export function assertVariants(
+  named: Readonly<Record<string, string>>,
+  kernels: Readonly<Record<string, readonly { readonly name: string; readonly kind: string }[]>>,
+): void {
+  for (const [operation, name] of Object.entries(named)) {
+    const known = Object.hasOwn(kernels, operation) ? kernels[operation]! : [];
+    if (known.some((k) => (k.kind === 'webgpu-family' ? name.startsWith(k.name) : k.name === name))) continue;
+    const names = known.map((kernel) => kernel.name);
+    throw new ContractError(
+      'no-variant',
+      `'${operation}' has no variant '${name}'; ${names.length > 0 ? `there are ${names.join(', ')}` : 'it is no operation'}.`,
+    );
+  }
+}

@@ -1,0 +1,209 @@
+import { quantBlock, type Scalars } from '../contract.ts';
+import type { WasmFeature } from '../wasm/features.ts';
+import { type FunctionBuilder, type ModuleBuilder, range } from '../wasm/function.ts';
+import { type WasmVariant, wasmVariant } from '../wasm/kernel.ts';
+import { f16ToF32 } from '../wasm/mathematics.ts';
+import { Address, I32 } from '../wasm/scalars.ts';
+import { columnBytes, multiplyAdd, notUnrolled, storeTile, tileColumns, tileOf } from '../wasm/tile.ts';
+import { F32x4, I32x4 } from '../wasm/vectors.ts';
+import type { Epilogue } from './epilogue.ts';
+import type { MatmulLike, MatmulTensors } from './index.ts';
+import { defineFinish } from './panels.ts';
+
+/** Rows of `x` in the tile that stays in registers; chosen by measurement (decision 0012). */
+const tileRows = 5;
+const tileBytes = tileRows * columnBytes;
+/** Bytes of neighbouring inputs that are multiplied and added at once: a step of a row. */
+export const stepBytes = 4;
+/** Bytes from a row's step in a panel of `x` to its next. */
+export const stepStride = stepBytes * tileRows;
+const divideUp = (a: number, b: number) => Math.ceil(a / b);
+
+/** Whole numbers to multiply in: how `x` and the weights become such, and the instructions for them. */
+export interface Rounding {
+  readonly name: string;
+  readonly approximate: boolean;
+  readonly needs: readonly WasmFeature[];
+  /** What the tolerance of an operation on so many factors grows by. */
+  tolerance(factors: Epilogue['factors']): number;
+  /** Steps of a block. */
+  readonly steps: number;
+  /** Whether each block of a row of `x` has a scale, which follows its steps; else one follows all. */
+  readonly scaledBlocks: boolean;
+  /** A step of the number that stands for 0 in `x`: what the products with it come to is taken off again. */
+  readonly zero: number;
+  /**
+   * Rounds a row of `x` of `rowBytes` bytes: steps to `to` and every `stepStride` on, and after those of a block or of all
+   * the scale, where a step would be.
+   */
+  roundRow(f: FunctionBuilder, from: Address, rowBytes: I32, to: Address): void;
+  /** Packs a block of four rows of the weight: a vector of their steps to `to` and every `columnBytes` on. */
+  packBlock(f: FunctionBuilder, rows: readonly Address[], to: Address): void;
+  /** Writes what comes before the loop; the function gives the products of a step of `x`, in all lanes, with four rows'. */
+  products(f: FunctionBuilder): (x: I32x4, weights: I32x4) => I32x4;
+}
+
+/** Bytes of a row in a panel of `x`. */
+const rowBytesOf = ({ steps, scaledBlocks }: Rounding, blocks: number): number =>
+  stepBytes * (scaledBlocks ? blocks * (steps + 1) : blocks * steps + 1);
+
+/** Places in a packed block of eight rows of the weight: behind its steps their scales, and what its sums begin with. */
+const packedBlock = ({ steps, zero }: Rounding) => {
+  const scales = steps * columnBytes;
+  const starts = scales + columnBytes;
+  return { scales, starts, bytes: zero === 0 ? starts : starts + columnBytes };
+};
+
+/**
+ * Many rows on q8 weights, in whole numbers. First `x` is rounded into panels of `tileRows` rows, which all threads share;
+ * then each thread packs eight rows of the weight at a time and runs every panel of `x` through them. The sums of a block
+ * of 32 inputs are exact, and are scaled and added in f32.
+ */
+export const roundedPanels = <S extends Scalars>(
+  operation: MatmulLike<S>,
+  epilogue: Epilogue,
+  rounding: Rounding,
+): WasmVariant<MatmulTensors, S> => {
+  const perBlock = tileRows * (rowBytesOf(rounding, 2) - rowBytesOf(rounding, 1));
+  const once = tileRows * rowBytesOf(rounding, 0);
+  const panelBytesOf = (inputs: I32) => inputs.div(quantBlock).mul(perBlock).add(once);
+  return wasmVariant(operation, {
+    name: rounding.name,
+    approximate: rounding.approximate,
+    needs: rounding.needs,
+    fits: (_, { weight }) => weight === 'q8',
+    scratch: ({ rows, inputs }) => ({
+      shared: divideUp(rows, tileRows) * tileRows * rowBytesOf(rounding, inputs / quantBlock),
+      own: tileBytes + (inputs / quantBlock) * packedBlock(rounding).bytes,
+    }),
+    tolerance: operation.tolerance + rounding.tolerance(epilogue.factors),
+    stages: [
+      {
+        // A unit is a panel of `x`. Rows beyond the last are copies of it, of which the epilogue stores nothing.
+        units: ({ rows }) => divideUp(rows, tileRows),
+        emit(_, main) {
+          main((kernel) => {
+            const { f } = kernel;
+            const [x, rows, inputs] = [kernel.tensor('x'), kernel.size('rows'), kernel.size('inputs')];
+            const rowBytes = f.let(inputs.shl(2));
+            const panelBytes = f.let(panelBytesOf(inputs));
+            kernel.eachUnit((unit) => {
+              const panel = f.let(kernel.sharedScratch.add(unit.mul(panelBytes)));
+              for (const r of range(tileRows)) {
+                const row = unit.mul(tileRows).add(r).min(rows.sub(1));
+                rounding.roundRow(f, f.let(x.add(row.mul(rowBytes))), rowBytes, panel.add(stepBytes * r));
+              }
+            });
+          });
+        },
+      },
+      {
+        units: ({ block }) => divideUp(block, tileColumns),
+        emit(module, main, { features }) {
+          const pack = definePack(module, rounding);
+          const multiplyTile = defineTile(module, rounding, features.has('relaxed-simd'));
+          const finish = defineFinish(module, epilogue.wasm);
+          main((kernel) => {
+            const { f, scratch } = kernel;
+            const [weight, out, panels] = [kernel.tensor('weight'), kernel.tensor('out'), kernel.sharedScratch];
+            const [rows, inputs] = [kernel.size('rows'), kernel.size('inputs')];
+            const [block, outputs] = [kernel.size('block'), kernel.size('outputs')];
+            const first = kernel.size(operation.splits!.offset);
+            const outBytes = f.let(outputs.shl(2));
+            const panelBytes = f.let(panelBytesOf(inputs));
+            const packed = f.let(scratch.add(tileBytes));
+            const packedEnd = f.let(packed.add(inputs.div(quantBlock).mul(packedBlock(rounding).bytes)));
+            kernel.eachUnit((unit) => {
+              const column = f.let(unit.mul(tileColumns));
+              f.call(pack, weight, column, block, inputs, packed);
+              const to = f.let(out.add(first.add(column).div(epilogue.wasm.columns).shl(2)));
+              const panel = f.let(panels);
+              f.for(0, rows, tileRows, (row) => {
+                f.call(multiplyTile, panel, packed, packedEnd, scratch);
+                const rowsLeft = rows.sub(row).min(tileRows);
+                f.call(finish, scratch, to.add(row.mul(outBytes)), outBytes, rowsLeft, block.sub(column));
+                f.advance(panel, panelBytes);
+              });
+            });
+          });
+        },
+      },
+    ],
+  });
+};
+
+/** `pack(weight, row, rows, inputs, to)`: eight rows of quants and their scales, block by block. */
+function definePack(module: ModuleBuilder, rounding: Rounding) {
+  const at = packedBlock(rounding);
+  return module.define([Address, I32, I32, I32, Address], (f, [weight, row, rows, inputs, to]) => {
+    const products = rounding.products(f);
+    const zero = f.let(I32x4.const(rounding.zero));
+    const blocks = f.let(inputs.div(quantBlock));
+    const parameters = f.let(weight.add(rows.mul(inputs)));
+    for (const half of range(tileColumns / 4)) {
+      const sources = range(4).map((c) => f.let(row.add(4 * half + c).min(rows.sub(1))));
+      const quants = sources.map((source) => f.let(weight.add(source.mul(inputs))));
+      const scales = sources.map((source) => f.let(parameters.add(source.mul(blocks).shl(1))));
+      const block = f.let(to.add(16 * half));
+      f.for(0, blocks, 1, () => {
+        rounding.packBlock(f, quants, block);
+        if (rounding.zero !== 0) {
+          const start = f.let(I32x4.const(0));
+          for (const step of range(rounding.steps)) {
+            f.set(start, start.sub(products(zero, I32x4.load(block, columnBytes * step))));
+          }
+          f.store(block, start, at.starts);
+        }
+        for (const [c, scale] of scales.entries()) {
+          f.store(block, f16ToF32(f, I32.load16Signed(scale)), at.scales + 4 * c);
+          f.advance(scale, 2);
+        }
+        for (const from of quants) f.advance(from, quantBlock);
+        f.advance(block, at.bytes);
+      });
+    }
+  });
+}
+
+/** `multiplyTile(x, weight, end, sums)`: the micro-kernel in whole numbers, and in f32 from block to block. */
+function defineTile(module: ModuleBuilder, rounding: Rounding, relaxed: boolean) {
+  const { scaledBlocks, zero } = rounding;
+  const at = packedBlock(rounding);
+  const halves = range(tileColumns / 4).map((half) => 16 * half);
+  return module.define([Address, Address, Address, Address], (f, [x, weight, end, to]) => {
+    const products = rounding.products(f);
+    const sums = tileOf(f, tileRows, () => F32x4.const(0));
+    f.while(weight.lt(end), () => {
+      const blockEnd = f.let(weight.add(at.scales));
+      const starts = halves.map((half) => f.let(zero === 0 ? I32x4.const(0) : I32x4.load(weight, at.starts + half)));
+      const whole = sums.map((row) => row.map((_, v) => f.let<I32x4>(starts[v]!)));
+      f.while(weight.lt(blockEnd), () => {
+        const weights = halves.map((half) => f.let(I32x4.load(weight, half)));
+        // V8 puts each row's load beside its arithmetic if the last row comes first.
+        for (const r of range(tileRows).reverse()) {
+          const step = f.let(I32x4.loadSplat(x, stepBytes * r));
+          for (const [v, sum] of whole[r]!.entries()) f.set(sum, sum.add(products(step, weights[v]!)));
+        }
+        f.set(weight, notUnrolled(weight.add(columnBytes)));
+        f.advance(x, stepStride);
+      });
+      const scales = halves.map((half) => f.let(F32x4.load(weight, half)));
+      sums.forEach((row, r) => {
+        const ofRow = scaledBlocks ? f.let(F32x4.loadSplat(x, stepBytes * r)) : undefined;
+        for (const [v, sum] of row.entries()) {
+          const scale = ofRow ? ofRow.mul(scales[v]!) : scales[v]!;
+          f.set(sum, multiplyAdd(whole[r]![v]!.toF32x4(), scale, sum, relaxed));
+        }
+      });
+      f.advance(weight, at.bytes - at.scales);
+      if (scaledBlocks) f.advance(x, stepStride);
+    });
+    if (!scaledBlocks) {
+      sums.forEach((row, r) => {
+        const scale = f.let(F32x4.loadSplat(x, stepBytes * r));
+        for (const sum of row) f.set(sum, sum.mul(scale));
+      });
+    }
+    storeTile(f, sums, to);
+  });
+}
