@@ -53,12 +53,14 @@ const rounding: Rounding = {
       f.advance(at, 4 * quantBlock);
     });
   },
-  packBlock(f, rows, to) {
-    for (const i of range(quantBlock / 16)) {
-      // Four neighbouring inputs move as one number of 32 bits.
-      const fours = rows.map((row) => F32x4.load(row, 16 * i));
-      for (const [j, step] of transpose(f, fours).entries()) f.store(to, step, columnBytes * (4 * i + j));
-    }
+  packBlock: {
+    q8(f, rows, to) {
+      for (const i of range(quantBlock / 16)) {
+        // Four neighbouring inputs move as one number of 32 bits.
+        const fours = rows.map((row) => I32x4.load(row, 16 * i));
+        for (const [j, step] of transpose(f, fours).entries()) f.store(to, step, columnBytes * (4 * i + j));
+      }
+    },
   },
   products(f) {
     const ones = f.let(I16x8.const(1));

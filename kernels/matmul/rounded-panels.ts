@@ -1,4 +1,4 @@
-import { quantBlock, type Scalars } from '../contract.ts';
+import { type DType, type QuantisedDType, quantBlock, quantisedFormats, type Scalars } from '../contract.ts';
 import type { WasmFeature } from '../wasm/features.ts';
 import { type FunctionBuilder, type ModuleBuilder, range } from '../wasm/function.ts';
 import { type WasmVariant, wasmVariant } from '../wasm/kernel.ts';
@@ -34,64 +34,83 @@ export interface Rounding {
   readonly zero: number;
   /**
    * Rounds a row of `x` of `rowBytes` bytes: steps to `to` and every `stepStride` on, and after those of a block or of all
-   * the scale, where a step would be.
+   * the scale, where a step would be; after a block its sum, where that `isSummed`.
    */
-  roundRow(f: FunctionBuilder, from: Address, rowBytes: I32, to: Address): void;
-  /** Packs a block of four rows of the weight: a vector of their steps to `to` and every `columnBytes` on. */
-  packBlock(f: FunctionBuilder, rows: readonly Address[], to: Address): void;
+  roundRow(f: FunctionBuilder, from: Address, rowBytes: I32, to: Address, isSummed: boolean): void;
+  /**
+   * By the dtypes that it serves, packs a block of four rows of the weight: a vector of their steps to `to` and every
+   * `columnBytes` on.
+   */
+  readonly packBlock: Partial<
+    Readonly<Record<DType, (f: FunctionBuilder, rows: readonly Address[], to: Address) => void>>
+  >;
   /** Writes what comes before the loop; the function gives the products of a step of `x`, in all lanes, with four rows'. */
   products(f: FunctionBuilder): (x: I32x4, weights: I32x4) => I32x4;
 }
 
-/** Bytes of a row in a panel of `x`. */
-const rowBytesOf = ({ steps, scaledBlocks }: Rounding, blocks: number): number =>
-  stepBytes * (scaledBlocks ? blocks * (steps + 1) : blocks * steps + 1);
-
-/** Places in a packed block of eight rows of the weight: behind its steps their scales, and what its sums begin with. */
-const packedBlock = ({ steps, zero }: Rounding) => {
+/** Where things lie in memory, in bytes. */
+function layoutOf({ steps, scaledBlocks, zero }: Rounding, dtype: DType) {
+  // A block with a minimum, scale * quant + minimum, has besides the scaled products the minimum times the sum of x.
+  const hasMinima = dtype === 'q4';
+  const hasTail = scaledBlocks || hasMinima;
+  // In a packed block of eight rows of the weight, behind its steps: scales, and minima or what its sums begin with.
   const scales = steps * columnBytes;
-  const starts = scales + columnBytes;
-  return { scales, starts, bytes: zero === 0 ? starts : starts + columnBytes };
-};
+  const rest = scales + columnBytes;
+  return {
+    hasMinima,
+    hasTail,
+    scales,
+    rest,
+    packedBlock: hasMinima || zero !== 0 ? rest + columnBytes : rest,
+    /** In a panel of `x`. */
+    panelBlock: stepStride * (hasTail ? steps + 1 : steps),
+    panelOnce: scaledBlocks ? 0 : stepStride,
+  };
+}
 
 /**
- * Many rows on q8 weights, in whole numbers. First `x` is rounded into panels of `tileRows` rows, which all threads share;
- * then each thread packs eight rows of the weight at a time and runs every panel of `x` through them. The sums of a block
- * of 32 inputs are exact, and are scaled and added in f32.
+ * Many rows on quantised weights, in whole numbers. First `x` is rounded into panels of `tileRows` rows, which all threads
+ * share; then each thread packs eight rows of the weight at a time and runs every panel of `x` through them. The sums of a
+ * block of 32 inputs are exact, and are scaled and added in f32.
  */
 export const roundedPanels = <S extends Scalars>(
   operation: MatmulLike<S>,
   epilogue: Epilogue,
   rounding: Rounding,
 ): WasmVariant<MatmulTensors, S> => {
-  const perBlock = tileRows * (rowBytesOf(rounding, 2) - rowBytesOf(rounding, 1));
-  const once = tileRows * rowBytesOf(rounding, 0);
-  const panelBytesOf = (inputs: I32) => inputs.div(quantBlock).mul(perBlock).add(once);
+  // That of q4 takes the most.
+  const largest = layoutOf(rounding, 'q4');
+  const panelBytesOf = (inputs: I32, dtype: DType) => {
+    const { panelBlock, panelOnce } = layoutOf(rounding, dtype);
+    return inputs.div(quantBlock).mul(panelBlock).add(panelOnce);
+  };
   return wasmVariant(operation, {
     name: rounding.name,
     approximate: rounding.approximate,
     needs: rounding.needs,
-    fits: (_, { weight }) => weight === 'q8',
+    fits: (_, { weight }) => weight in rounding.packBlock,
     scratch: ({ rows, inputs }) => ({
-      shared: divideUp(rows, tileRows) * tileRows * rowBytesOf(rounding, inputs / quantBlock),
-      own: tileBytes + (inputs / quantBlock) * packedBlock(rounding).bytes,
+      shared: divideUp(rows, tileRows) * ((inputs / quantBlock) * largest.panelBlock + largest.panelOnce),
+      own: tileBytes + (inputs / quantBlock) * largest.packedBlock,
     }),
     tolerance: operation.tolerance + rounding.tolerance(epilogue.factors),
     stages: [
       {
         // A unit is a panel of `x`. Rows beyond the last are copies of it, of which the epilogue stores nothing.
         units: ({ rows }) => divideUp(rows, tileRows),
-        emit(_, main) {
+        emit(_, main, { dtypes }) {
           main((kernel) => {
             const { f } = kernel;
             const [x, rows, inputs] = [kernel.tensor('x'), kernel.size('rows'), kernel.size('inputs')];
             const rowBytes = f.let(inputs.shl(2));
-            const panelBytes = f.let(panelBytesOf(inputs));
+            const panelBytes = f.let(panelBytesOf(inputs, dtypes.weight));
+            const { hasMinima } = layoutOf(rounding, dtypes.weight);
             kernel.eachUnit((unit) => {
               const panel = f.let(kernel.sharedScratch.add(unit.mul(panelBytes)));
               for (const r of range(tileRows)) {
                 const row = unit.mul(tileRows).add(r).min(rows.sub(1));
-                rounding.roundRow(f, f.let(x.add(row.mul(rowBytes))), rowBytes, panel.add(stepBytes * r));
+                const from = f.let(x.add(row.mul(rowBytes)));
+                rounding.roundRow(f, from, rowBytes, panel.add(stepBytes * r), hasMinima);
               }
             });
           });
@@ -99,9 +118,9 @@ export const roundedPanels = <S extends Scalars>(
       },
       {
         units: ({ block }) => divideUp(block, tileColumns),
-        emit(module, main, { features }) {
-          const pack = definePack(module, rounding);
-          const multiplyTile = defineTile(module, rounding, features.has('relaxed-simd'));
+        emit(module, main, { dtypes, features }) {
+          const pack = definePack(module, rounding, dtypes.weight);
+          const multiplyTile = defineTile(module, rounding, dtypes.weight, features.has('relaxed-simd'));
           const finish = defineFinish(module, epilogue.wasm);
           main((kernel) => {
             const { f, scratch } = kernel;
@@ -110,9 +129,10 @@ export const roundedPanels = <S extends Scalars>(
             const [block, outputs] = [kernel.size('block'), kernel.size('outputs')];
             const first = kernel.size(operation.splits!.offset);
             const outBytes = f.let(outputs.shl(2));
-            const panelBytes = f.let(panelBytesOf(inputs));
+            const panelBytes = f.let(panelBytesOf(inputs, dtypes.weight));
+            const { packedBlock } = layoutOf(rounding, dtypes.weight);
             const packed = f.let(scratch.add(tileBytes));
-            const packedEnd = f.let(packed.add(inputs.div(quantBlock).mul(packedBlock(rounding).bytes)));
+            const packedEnd = f.let(packed.add(inputs.div(quantBlock).mul(packedBlock)));
             kernel.eachUnit((unit) => {
               const column = f.let(unit.mul(tileColumns));
               f.call(pack, weight, column, block, inputs, packed);
@@ -132,50 +152,61 @@ export const roundedPanels = <S extends Scalars>(
   });
 };
 
-/** `pack(weight, row, rows, inputs, to)`: eight rows of quants and their scales, block by block. */
-function definePack(module: ModuleBuilder, rounding: Rounding) {
-  const at = packedBlock(rounding);
+/** `pack(weight, row, rows, inputs, to)`: eight rows of quants and their parameters, block by block. */
+function definePack(module: ModuleBuilder, rounding: Rounding, dtype: DType) {
+  const at = layoutOf(rounding, dtype);
+  const { bits, parameters } = quantisedFormats[dtype as QuantisedDType];
+  const blockBytes = (quantBlock * bits) / 8;
+  const packBlock = rounding.packBlock[dtype]!;
   return module.define([Address, I32, I32, I32, Address], (f, [weight, row, rows, inputs, to]) => {
     const products = rounding.products(f);
     const zero = f.let(I32x4.const(rounding.zero));
     const blocks = f.let(inputs.div(quantBlock));
-    const parameters = f.let(weight.add(rows.mul(inputs)));
+    const first = f.let(weight.add(rows.mul(blocks).mul(blockBytes)));
     for (const half of range(tileColumns / 4)) {
-      const sources = range(4).map((c) => f.let(row.add(4 * half + c).min(rows.sub(1))));
-      const quants = sources.map((source) => f.let(weight.add(source.mul(inputs))));
-      const scales = sources.map((source) => f.let(parameters.add(source.mul(blocks).shl(1))));
+      const sources = range(4).map((c) =>
+        f.let(
+          row
+            .add(4 * half + c)
+            .min(rows.sub(1))
+            .mul(blocks),
+        ),
+      );
+      const quants = sources.map((source) => f.let(weight.add(source.mul(blockBytes))));
+      const own = sources.map((source) => f.let(first.add(source.mul(2 * parameters))));
       const block = f.let(to.add(16 * half));
       f.for(0, blocks, 1, () => {
-        rounding.packBlock(f, quants, block);
+        packBlock(f, quants, block);
         if (rounding.zero !== 0) {
           const start = f.let(I32x4.const(0));
           for (const step of range(rounding.steps)) {
             f.set(start, start.sub(products(zero, I32x4.load(block, columnBytes * step))));
           }
-          f.store(block, start, at.starts);
+          f.store(block, start, at.rest);
         }
-        for (const [c, scale] of scales.entries()) {
-          f.store(block, f16ToF32(f, I32.load16Signed(scale)), at.scales + 4 * c);
-          f.advance(scale, 2);
+        for (const [c, parameter] of own.entries()) {
+          f.store(block, f16ToF32(f, I32.load16Signed(parameter)), at.scales + 4 * c);
+          if (at.hasMinima) f.store(block, f16ToF32(f, I32.load16Signed(parameter, 2)), at.rest + 4 * c);
+          f.advance(parameter, 2 * parameters);
         }
-        for (const from of quants) f.advance(from, quantBlock);
-        f.advance(block, at.bytes);
+        for (const from of quants) f.advance(from, blockBytes);
+        f.advance(block, at.packedBlock);
       });
     }
   });
 }
 
 /** `multiplyTile(x, weight, end, sums)`: the micro-kernel in whole numbers, and in f32 from block to block. */
-function defineTile(module: ModuleBuilder, rounding: Rounding, relaxed: boolean) {
+function defineTile(module: ModuleBuilder, rounding: Rounding, dtype: DType, relaxed: boolean) {
   const { scaledBlocks, zero } = rounding;
-  const at = packedBlock(rounding);
+  const at = layoutOf(rounding, dtype);
   const halves = range(tileColumns / 4).map((half) => 16 * half);
   return module.define([Address, Address, Address, Address], (f, [x, weight, end, to]) => {
     const products = rounding.products(f);
     const sums = tileOf(f, tileRows, () => F32x4.const(0));
     f.while(weight.lt(end), () => {
       const blockEnd = f.let(weight.add(at.scales));
-      const starts = halves.map((half) => f.let(zero === 0 ? I32x4.const(0) : I32x4.load(weight, at.starts + half)));
+      const starts = halves.map((half) => f.let(zero === 0 ? I32x4.const(0) : I32x4.load(weight, at.rest + half)));
       const whole = sums.map((row) => row.map((_, v) => f.let<I32x4>(starts[v]!)));
       f.while(weight.lt(blockEnd), () => {
         const weights = halves.map((half) => f.let(I32x4.load(weight, half)));
@@ -188,15 +219,17 @@ function defineTile(module: ModuleBuilder, rounding: Rounding, relaxed: boolean)
         f.advance(x, stepStride);
       });
       const scales = halves.map((half) => f.let(F32x4.load(weight, half)));
+      const minima = at.hasMinima ? halves.map((half) => f.let(F32x4.load(weight, columnBytes + half))) : undefined;
       sums.forEach((row, r) => {
-        const ofRow = scaledBlocks ? f.let(F32x4.loadSplat(x, stepBytes * r)) : undefined;
+        const ofRow = at.hasTail ? f.let(F32x4.loadSplat(x, stepBytes * r)) : undefined;
         for (const [v, sum] of row.entries()) {
-          const scale = ofRow ? ofRow.mul(scales[v]!) : scales[v]!;
+          const scale = scaledBlocks ? ofRow!.mul(scales[v]!) : scales[v]!;
           f.set(sum, multiplyAdd(whole[r]![v]!.toF32x4(), scale, sum, relaxed));
+          if (minima) f.set(sum, multiplyAdd(ofRow!, minima[v]!, sum, relaxed));
         }
       });
-      f.advance(weight, at.bytes - at.scales);
-      if (scaledBlocks) f.advance(x, stepStride);
+      f.advance(weight, at.packedBlock - at.scales);
+      if (at.hasTail) f.advance(x, stepStride);
     });
     if (!scaledBlocks) {
       sums.forEach((row, r) => {

@@ -1,6 +1,6 @@
 import type { FunctionBuilder } from './function.ts';
 import { type Address, F32, type I32 } from './scalars.ts';
-import { F32x4, I32x4 } from './vectors.ts';
+import { F32x4, I32x4, type V128 } from './vectors.ts';
 
 /** 1.5 * 2^23: numbers around it have a unit in their last place of 1, so adding it rounds, ties to even. */
 const roundingShift = 12_582_912;
@@ -91,10 +91,11 @@ export function largestLane(f: FunctionBuilder, value: F32x4): F32 {
 }
 
 /** Four rows of four become four columns. */
-export function transpose(f: FunctionBuilder, rows: readonly F32x4[]): F32x4[] {
-  const [a, b, c, d] = rows.map((row): F32x4 => f.let(row)) as [F32x4, F32x4, F32x4, F32x4];
-  const low = [f.let(a.shuffle(b, [0, 4, 1, 5])), f.let(c.shuffle(d, [0, 4, 1, 5]))] as const;
-  const high = [f.let(a.shuffle(b, [2, 6, 3, 7])), f.let(c.shuffle(d, [2, 6, 3, 7]))] as const;
+export function transpose<T extends V128>(f: FunctionBuilder, rows: readonly T[]): T[] {
+  const kept = (value: T): T => f.let(value);
+  const [a, b, c, d] = rows.map(kept) as [T, T, T, T];
+  const low = [kept(a.shuffle(b, [0, 4, 1, 5])), kept(c.shuffle(d, [0, 4, 1, 5]))] as const;
+  const high = [kept(a.shuffle(b, [2, 6, 3, 7])), kept(c.shuffle(d, [2, 6, 3, 7]))] as const;
   return [low, high].flatMap(([ab, cd]) => [ab.shuffle(cd, [0, 1, 4, 5]), ab.shuffle(cd, [2, 3, 6, 7])]);
 }
 

@@ -3,7 +3,7 @@ import { type Address, F32, I32 } from './scalars.ts';
 import { after, like, place, simd, Value } from './value.ts';
 
 /** A vector register, whatever its lanes. */
-abstract class V128 extends Value {
+export abstract class V128 extends Value {
   readonly type = 'v128';
 
   and(other: V128) {
@@ -12,6 +12,12 @@ abstract class V128 extends Value {
 
   or(other: V128) {
     return like(this, after([this, other], ...simd(80)));
+  }
+
+  /** Of lanes of 32 bits, 0 to 3 are this vector's, 4 to 7 the other's. */
+  shuffle(other: V128, lanes: readonly [number, number, number, number]): this {
+    const bytes = lanes.flatMap((lane) => [0, 1, 2, 3].map((byte) => 4 * lane + byte));
+    return like(this, after([this, other], ...simd(13), ...bytes));
   }
 }
 
@@ -88,12 +94,6 @@ export class F32x4 extends V128 {
 
   lane(index: number) {
     return new F32(after([this], ...simd(31), index));
-  }
-
-  /** Lanes 0 to 3 are this vector's, 4 to 7 the other's. */
-  shuffle(other: F32x4, lanes: readonly [number, number, number, number]) {
-    const bytes = lanes.flatMap((lane) => [0, 1, 2, 3].map((byte) => 4 * lane + byte));
-    return new F32x4(after([this, other], ...simd(13), ...bytes));
   }
 }
 
@@ -215,12 +215,22 @@ export class I16x8 extends V128 {
     return new I16x8(after([address], ...simd(1), ...place(offset)));
   }
 
+  /** Eight 8-bit numbers without signs. */
+  static loadUnsigned8x8(address: Address, offset = 0) {
+    return new I16x8(after([address], ...simd(2), ...place(offset)));
+  }
+
   sub(other: I16x8) {
     return new I16x8(after([this, other], ...simd(145)));
   }
 
   shl(bits: number) {
     return new I16x8(after([this, I32.const(bits)], ...simd(139)));
+  }
+
+  /** Fills with zeros. */
+  shr(bits: number) {
+    return new I16x8(after([this, I32.const(bits)], ...simd(141)));
   }
 
   /** The larger of unsigned numbers. */
@@ -250,6 +260,15 @@ export class I16x8 extends V128 {
   /** The four numbers of the lower half, each with its sign. */
   extendLow() {
     return new I32x4(after([this], ...simd(167)));
+  }
+
+  /** The numbers of either half, without signs. */
+  extendLowUnsigned() {
+    return new I32x4(after([this], ...simd(169)));
+  }
+
+  extendHighUnsigned() {
+    return new I32x4(after([this], ...simd(170)));
   }
 
   asI32x4() {
