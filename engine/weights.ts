@@ -54,8 +54,11 @@ export interface LoadWeightsOptions {
   readonly onProgress?: OnProgress;
 }
 
-/** Bytes handed to a device before it is waited for: until it has taken them they lie in host memory. */
-const mostInFlight = 64 * 2 ** 20;
+/**
+ * Bytes handed to a device at a time. It takes one lot while the next is read; until it has they lie in host memory, two
+ * lots at the most.
+ */
+const lotBytes = 32 * 2 ** 20;
 
 /**
  * How a tensor is held where matrices are wanted in `dtype`: norms in f32; in f16 what has no whole blocks, and what a
@@ -96,7 +99,7 @@ export const weightBytes = (config: LlamaConfig, dtype: WeightDType): number =>
   planWeights(config, dtype).reduce((sum, tensor) => sum + storedBytes(tensor.dtype, tensor.shape), 0);
 
 /**
- * Streams a checkpoint into device memory. Of the host's that takes what weight-stream.ts says and `mostInFlight`.
+ * Streams a checkpoint into device memory. Of the host's that takes what weight-stream.ts says and two of `lotBytes`.
  * @throws ModelError, DeviceError `out-of-memory`, or the signal's reason; nothing stays allocated then.
  */
 export async function loadWeights(
@@ -112,7 +115,8 @@ export async function loadWeights(
     .reduce((sum, { begin, end }) => sum + end - begin, 0);
   const tensors = new Map<string, Tensor>();
   let loadedBytes = 0;
-  let inFlight = 0;
+  let lot = 0;
+  let before: Promise<void> | undefined;
   try {
     // All at once, so that a model that does not fit is told of before it is read.
     for (const { label, dtype, shape } of plan) tensors.set(label, backend.allocate(label, dtype, shape));
@@ -121,10 +125,14 @@ export async function loadWeights(
     const options = { signal, place, roundInPlace };
     for await (const { label, firstRow, sections, sourceBytes } of streamTensors(plan, source, options)) {
       if (sections.length > 0) backend.writeRows(tensors.get(label)!, firstRow, sections);
-      inFlight += sections.reduce((sum, { length }) => sum + length, 0);
-      if (inFlight >= mostInFlight) {
-        await backend.finish();
-        inFlight = 0;
+      lot += sections.reduce((sum, { length }) => sum + length, 0);
+      if (lot >= lotBytes) {
+        const taken = backend.finish();
+        // Awaited when its turn comes; until then a failure must not count as unhandled.
+        taken.catch(() => {});
+        await before;
+        before = taken;
+        lot = 0;
       }
       loadedBytes += sourceBytes;
       onProgress?.({ loadedBytes, totalBytes });
