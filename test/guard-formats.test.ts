@@ -8,13 +8,15 @@ const device = testDevices.includes('webgpu') ? 'webgpu' : 'cpu';
 
 /**
  * Errors of the score against f32 on the bundled conversations, the reference prompts among them: twice what was
- * measured on lavapipe.
+ * measured on lavapipe and on its processor.
  */
 const bounds: Readonly<Record<string, { mean: number; largest: number; saved: number }>> = {
   f32: { mean: 1e-9, largest: 1e-9, saved: -1e-9 },
   f16: { mean: 1e-4, largest: 1e-3, saved: 0.499 },
   q8: { mean: 5e-4, largest: 3e-3, saved: 0.73 },
-  'q8, activations rounded too': { mean: 9e-4, largest: 7e-3, saved: 0.73 },
+  // To eight bits by WebGPU, to seven by the processor.
+  'q8, activations rounded too':
+    device === 'webgpu' ? { mean: 9e-4, largest: 7e-3, saved: 0.73 } : { mean: 2.8e-3, largest: 0.026, saved: 0.73 },
   q4: { mean: 0.021, largest: 0.25, saved: 0.84 },
 };
 
