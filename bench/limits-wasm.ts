@@ -4,7 +4,7 @@ import { type FunctionBuilder, range } from '../kernels/wasm/function.ts';
 import { type AnyWasmVariant, type KernelFrame, simpleKernel, wasmVariant } from '../kernels/wasm/kernel.ts';
 import { sumOfLanes } from '../kernels/wasm/mathematics.ts';
 import type { I32 } from '../kernels/wasm/scalars.ts';
-import { F32x4, I8x16, I16x8, I32x4 } from '../kernels/wasm/vectors.ts';
+import { F32x4, I32x4 } from '../kernels/wasm/vectors.ts';
 import { type ArithmeticLoop, copying, type LimitKernels, multiplyAdd, reading } from './limits.ts';
 
 /** Neighbours that a unit goes through, and bytes of it that an iteration does. */
@@ -72,17 +72,6 @@ const kinds: readonly Arithmetic[] = [
     flops: 2 * 8,
     step: (x, factor, addend) =>
       I32x4.dot(x.asI32x4().asI16x8(), factor.asI32x4().asI16x8()).add(addend.asI32x4()).asF32x4(),
-  },
-  {
-    // Likewise: sixteen products of bytes, added in pairs to 16 bits and then, by a product, to 32.
-    name: 'bytes',
-    dtypes: ['q8'],
-    needs: ['relaxed-simd'],
-    flops: 2 * 16,
-    step: (x, factor, addend) =>
-      I32x4.dot(I8x16.relaxedDot(factor.asI32x4().asI8x16(), x.asI32x4().asI8x16()), I16x8.const(1))
-        .add(addend.asI32x4())
-        .asF32x4(),
   },
 ];
 

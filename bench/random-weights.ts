@@ -1,4 +1,5 @@
 import type { Backend, LlamaConfig, Tensor, WeightDType } from '../engine/index.ts';
+import { Lots } from '../engine/lots.ts';
 import { arrangeWeights, type LlamaWeights, planWeights } from '../engine/weights.ts';
 import { isQuantised, type QuantisedDType, sectionsOf, storedArray, storedBytes } from '../kernels/contract.ts';
 import { quantise, quantisedSections } from '../kernels/quantise.ts';
@@ -8,8 +9,6 @@ import { distributionOf } from './make-model/weights.ts';
 
 /** Rows that are drawn and quantised on the host, and then repeated: an even number, as `Backend.writeRows` wants. */
 const blockRows = 256;
-/** Bytes handed to a device before it is waited for: until it has taken them they lie in host memory. */
-const mostInFlight = 64 * 2 ** 20;
 
 /**
  * Weights of a model's true shape, at the scale that random models on disk have too.
@@ -25,7 +24,7 @@ export async function makeRandomWeights(
 ): Promise<LlamaWeights> {
   const tensors = new Map<string, Tensor>();
   const blocks = new Map<string, readonly Uint8Array[]>();
-  let inFlight = 0;
+  const lots = new Lots(backend);
   for (const { label, dtype: held, shape } of planWeights(config, dtype)) {
     const tensor = backend.allocate(label, held, shape);
     tensors.set(label, tensor);
@@ -46,12 +45,10 @@ export async function makeRandomWeights(
       const count = Math.min(blockRows, rows - firstRow);
       const sections = block.map((bytes) => bytes.subarray(0, (bytes.length / blockRows) * count));
       backend.writeRows(tensor, firstRow, sections);
-      inFlight += sections.reduce((sum, { length }) => sum + length, 0);
-      if (inFlight < mostInFlight) continue;
-      await backend.finish();
-      inFlight = 0;
+      await lots.wrote(sections.reduce((sum, { length }) => sum + length, 0));
     }
   }
+  await lots.end();
   return arrangeWeights(config, tensors);
 }
 

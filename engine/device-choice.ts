@@ -40,7 +40,7 @@ export interface DevicePlatform {
 /**
  * Opens a device: with `auto`, a GPU where there is one, else the processor, which is faster at being itself than at
  * playing a GPU.
- * @throws DeviceError `device-unavailable` where `webgpu` is asked for and there is none.
+ * @throws DeviceError `device-unavailable` where `webgpu` is asked for and there is none; ContractError `no-variant`
  */
 export async function chooseDevice(
   choice: DeviceChoice,

@@ -314,12 +314,12 @@ function place({ context, ids, wanted, headroom }: SequenceInput): PlacedSequenc
   return { ids: [...ids], firstPosition, slots, spans, wanted: [...wanted], adapter, hold: context.hold() };
 }
 
-/** A verdict read off no numbers would be 'safe' by every comparison. */
+/** Of no numbers no comparison holds: what is unsafe would pass. */
 function assertNumbers(rows: Float32Array[]): Float32Array[] {
-  if (!rows.some((row) => row.some(Number.isNaN))) return rows;
+  if (rows.every((row) => row.every(Number.isFinite))) return rows;
   throw new ModelError(
     'not-a-number',
-    "The model's logits are no numbers: its weights are damaged, or larger than 'f16' holds (load it with dtype 'f32').",
+    "The model's logits are no numbers: among its weights must be some that are none, so its files are damaged.",
   );
 }
 

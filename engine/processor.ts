@@ -2,14 +2,16 @@ import { hasSimd } from '../kernels/wasm/features.ts';
 import { CpuBackend } from './cpu/backend.ts';
 import type { OpenedCpu } from './device-choice.ts';
 import { DeviceError } from './errors.ts';
+import { assertPreference } from './preference.ts';
 import { type OpenWasmOptions, openWasm } from './wasm/open.ts';
 
 /**
  * Opens the processor: WebAssembly SIMD on threads, or plain TypeScript where the engine has no SIMD or the system grants
  * it no memory.
- * @throws DeviceError `device-unavailable` where `threads` is no number of threads
+ * @throws DeviceError `device-unavailable` where `threads` is no number of threads; ContractError `no-variant`
  */
 export function openProcessor(options: OpenWasmOptions): OpenedCpu {
+  assertPreference(options.prefer ?? {});
   const plain = (reason: string) => {
     const { memoryBudget } = options;
     const note = `${reason}, so plain TypeScript is used, which is slow`;

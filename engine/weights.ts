@@ -1,6 +1,7 @@
 import { isQuantised, storable, storedBytes, type WeightDType } from '../kernels/contract.ts';
 import type { Backend, Tensor } from './backend.ts';
 import { expectedTensors, type LlamaConfig } from './config.ts';
+import { Lots } from './lots.ts';
 import type { TensorSource } from './safetensors/source.ts';
 import { type Place, type PlannedTensor, streamTensors } from './weight-stream.ts';
 
@@ -55,12 +56,6 @@ export interface LoadWeightsOptions {
 }
 
 /**
- * Bytes handed to a device at a time. It takes one lot while the next is read; until it has they lie in host memory, two
- * lots at the most.
- */
-const lotBytes = 32 * 2 ** 20;
-
-/**
  * How a tensor is held where matrices are wanted in `dtype`: norms in f32; in f16 what has no whole blocks, and what a
  * quantised checkpoint keeps whole.
  */
@@ -99,7 +94,7 @@ export const weightBytes = (config: LlamaConfig, dtype: WeightDType): number =>
   planWeights(config, dtype).reduce((sum, tensor) => sum + storedBytes(tensor.dtype, tensor.shape), 0);
 
 /**
- * Streams a checkpoint into device memory. Of the host's that takes what weight-stream.ts says and two of `lotBytes`.
+ * Streams a checkpoint into device memory. Of the host's that takes what weight-stream.ts says and two lots.
  * @throws ModelError, DeviceError `out-of-memory`, or the signal's reason; nothing stays allocated then.
  */
 export async function loadWeights(
@@ -115,8 +110,7 @@ export async function loadWeights(
     .reduce((sum, { begin, end }) => sum + end - begin, 0);
   const tensors = new Map<string, Tensor>();
   let loadedBytes = 0;
-  let lot = 0;
-  let before: Promise<void> | undefined;
+  const lots = new Lots(backend);
   try {
     // All at once, so that a model that does not fit is told of before it is read.
     for (const { label, dtype, shape } of plan) tensors.set(label, backend.allocate(label, dtype, shape));
@@ -125,19 +119,11 @@ export async function loadWeights(
     const options = { signal, place, roundInPlace };
     for await (const { label, firstRow, sections, sourceBytes } of streamTensors(plan, source, options)) {
       if (sections.length > 0) backend.writeRows(tensors.get(label)!, firstRow, sections);
-      lot += sections.reduce((sum, { length }) => sum + length, 0);
-      if (lot >= lotBytes) {
-        const taken = backend.finish();
-        // Awaited when its turn comes; until then a failure must not count as unhandled.
-        taken.catch(() => {});
-        await before;
-        before = taken;
-        lot = 0;
-      }
+      await lots.wrote(sections.reduce((sum, { length }) => sum + length, 0));
       loadedBytes += sourceBytes;
       onProgress?.({ loadedBytes, totalBytes });
     }
-    await backend.finish();
+    await lots.end();
   } catch (error) {
     for (const tensor of tensors.values()) tensor[Symbol.dispose]();
     throw error;

@@ -25,23 +25,3 @@ export function chooseVariant<V extends Choosable>(
   if (chosen) return chosen;
   throw new ContractError('no-variant', `No kernel serves ${JSON.stringify(dims)} with ${JSON.stringify(dtypes)}.`);
 }
-
-/**
- * Checks names of variants by operation against all that a kind of device has. The members of a family depend on the
- * device; one that is not there is no worse than one that does not serve.
- * @throws ContractError `no-variant` for one that there is not
- */
-export function assertVariants(
-  named: Readonly<Record<string, string>>,
-  kernels: Readonly<Record<string, readonly { readonly name: string; readonly kind: string }[]>>,
-): void {
-  for (const [operation, name] of Object.entries(named)) {
-    const known = Object.hasOwn(kernels, operation) ? kernels[operation]! : [];
-    if (known.some((k) => (k.kind === 'webgpu-family' ? name.startsWith(k.name) : k.name === name))) continue;
-    const names = known.map((kernel) => kernel.name);
-    throw new ContractError(
-      'no-variant',
-      `'${operation}' has no variant '${name}'; ${names.length > 0 ? `there are ${names.join(', ')}` : 'it is no operation'}.`,
-    );
-  }
-}

@@ -302,8 +302,7 @@ test('the kernels of the processor have targets at one size, on two threads', ()
     [66, 60],
     [1.5, 1.5],
   ]);
-  const relaxed = kernelTargets(onCpu, [...rows, at('int8', 'f32/q8', 132)]);
-  expect(relaxed[1]).toMatchObject({ name: expect.stringContaining("'int8'"), value: 2 });
+  expect(kernelTargets(onCpu, [...rows, at('int8', 'f32/q8', 132)]).map(({ value }) => value)).toEqual([66, 1.5, 2]);
   expect(kernelTargets({ ...onCpu, threads: 1 }, rows)).toHaveLength(1);
   expect(kernelTargets(onCpu, [])).toEqual([]);
   expect(kernelTargets(onWebGpu, rows)).toEqual([]);

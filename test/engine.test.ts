@@ -11,6 +11,7 @@ import {
   Session,
   SessionError,
 } from '../engine/index.ts';
+import { weightDTypes } from '../kernels/contract.ts';
 import { openTestDevice, testDevices } from './support/devices.ts';
 import { architectureNames, traits } from './support/family.ts';
 import { float64Forward } from './support/float64-forward.ts';
@@ -200,27 +201,46 @@ describe.each(testDevices)('the engine on %s', (device) => {
     await expect(other.prefill(ids(30, config.vocabularySize))).resolves.toBeDefined();
   });
 
-  it.each(['f32', 'q8'] as const)('never takes what is no number for an answer, weights in %s', async (dtype) => {
+  it.each(weightDTypes)('never takes what is no number for an answer, weights in %s', async (dtype) => {
     const config = smallConfig({ hiddenSize: 32, intermediateSize: 64 });
     const shapes = expectedTensors(config);
-    // One number too many, deep inside: everything after it is lost.
-    for (const damage of [Number.NaN, Number.POSITIVE_INFINITY]) {
-      const tensors = [...randomWeights(config, 1, 'F32')].map(([name, data]) => {
-        if (name === 'model.layers.1.input_layernorm.weight') data[5] = damage;
-        return [name, { dtype: 'F32', shape: shapes.get(name)!, data }] as const;
-      });
-      await using source = await SafetensorsSource.open([
-        new MemoryFile(encodeSafetensors(Object.fromEntries(tensors))),
-      ]);
-      await using llama = await Llama.load(await openTestDevice(device), config, source, { dtype });
-      for (const count of [1, 20]) {
-        using context = llama.createContext();
-        const inputs = [{ context, ids: ids(count, config.vocabularySize), wanted: [count - 1] }];
-        const error = { code: 'not-a-number', message: expect.stringContaining('no numbers') };
-        await expect(llama.logits(inputs)).rejects.toMatchObject(error);
-        using other = llama.createContext();
-        await expect(llama.logProbabilities([{ ...inputs[0]!, context: other }], [3, 5])).rejects.toMatchObject(error);
+    const prompts = [1, 20].map((count) => ids(count, config.vocabularySize));
+    // Deep inside, where everything after it is lost, and in the last norm, just before the logits.
+    for (const damaged of ['model.layers.1.input_layernorm.weight', 'model.norm.weight']) {
+      for (const damage of [Number.NaN, Number.POSITIVE_INFINITY]) {
+        const tensors = [...randomWeights(config, 1, 'F32')].map(([name, data]) => {
+          if (name === damaged) data[5] = damage;
+          return [name, { dtype: 'F32', shape: shapes.get(name)!, data }] as const;
+        });
+        const file = new MemoryFile(encodeSafetensors(Object.fromEntries(tensors)));
+        await using source = await SafetensorsSource.open([file]);
+        await using llama = await Llama.load(await openTestDevice(device), config, source, { dtype });
+        for (const prompt of prompts) {
+          const error = { code: 'not-a-number', message: expect.stringContaining('no numbers') };
+          const wanted = [prompt.length - 1];
+          using context = llama.createContext();
+          await expect(llama.logits([{ context, ids: prompt, wanted }])).rejects.toMatchObject(error);
+          using other = llama.createContext();
+          const picked = llama.logProbabilities([{ context: other, ids: prompt, wanted }], [3, 5]);
+          await expect(picked).rejects.toMatchObject(error);
+        }
       }
+    }
+  });
+
+  it('tells of an infinity among the weights of the head, which one token has alone', async () => {
+    const config = smallConfig({ tieWordEmbeddings: false });
+    const shapes = expectedTensors(config);
+    const tensors = [...randomWeights(config, 1, 'F32')].map(([name, data]) => {
+      if (name === 'lm_head.weight') data[7 * config.hiddenSize] = Number.NEGATIVE_INFINITY;
+      return [name, { dtype: 'F32', shape: shapes.get(name)!, data }] as const;
+    });
+    await using source = await SafetensorsSource.open([new MemoryFile(encodeSafetensors(Object.fromEntries(tensors)))]);
+    await using llama = await Llama.load(await openTestDevice(device), config, source, { dtype: 'f32' });
+    for (const seed of [1, 2, 3, 4]) {
+      using context = llama.createContext();
+      const input = { context, ids: ids(5, config.vocabularySize, seed), wanted: [4] };
+      await expect(llama.logProbabilities([input], [7, 8])).rejects.toMatchObject({ code: 'not-a-number' });
     }
   });
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { kernels } from '../engine/webgpu/variants.ts';
+import { assertPreference } from '../engine/preference.ts';
 import { attention } from '../kernels/attention/index.ts';
-import { assertVariants, chooseVariant } from '../kernels/choice.ts';
+import { chooseVariant } from '../kernels/choice.ts';
 import { bytesMoved, type DType, resolve, resolveScalars } from '../kernels/contract.ts';
 import { ContractError } from '../kernels/errors.ts';
 import { decodeF16, f16ToF32, f32ToF16 } from '../kernels/f16.ts';
@@ -112,11 +112,11 @@ describe('chooseVariant', () => {
     expect(choose('q8', 'int8')).toBe('int8');
     expect(choose('f16', 'int8')).toBe('vec4');
     expect(choose('q8', 'portable')).toBe('portable');
-    expect(() => assertVariants({ matmul: 'int8' }, kernels)).not.toThrow();
-    expect(() => assertVariants({ matmul: 'int9' }, kernels)).toThrow(
-      /'matmul' has no variant 'int9'; there are int8,/,
+    expect(() => assertPreference({ matmul: 'int8' })).not.toThrow();
+    expect(() => assertPreference({ matmul: 'int9' })).toThrow(
+      /'matmul' has no variant 'int9'; there are integer dots, dots, int8, /,
     );
-    expect(() => assertVariants({ toString: 'int8' }, kernels)).toThrow(/it is no operation/);
+    expect(() => assertPreference({ toString: 'int8' })).toThrow(/it is no operation/);
   });
 
   test('says what nothing serves', () => {

@@ -1,11 +1,13 @@
 import { setFlagsFromString } from 'node:v8';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { openCpu } from '../engine/node/open-cpu.ts';
+import { openDevice } from '../engine/node/open-device.ts';
 import { startWorker } from '../engine/node/start-worker.ts';
 import { openWasm } from '../engine/wasm/open.ts';
 import { storedBytes } from '../kernels/contract.ts';
 import { f16ToF32, f32ToF16 as f32ToF16Reference } from '../kernels/f16.ts';
 import { matmul } from '../kernels/matmul/index.ts';
+import { int8, integerDots, integers } from '../kernels/matmul/wasm.ts';
 import { matmulAdd } from '../kernels/matmul-add/index.ts';
 import { quantise, quantisedSections } from '../kernels/quantise.ts';
 import { seededRandom } from '../kernels/random.ts';
@@ -100,6 +102,13 @@ describe('mathematics', () => {
     expect(bits.findIndex((half, i) => half !== f32ToF16Reference(numbers[i]!))).toBe(-1);
   });
 });
+
+/** A matrix in q8. */
+function quantised(values: Float32Array, shape: readonly number[]): Uint32Array<ArrayBuffer> {
+  const words = new Uint32Array(storedBytes('q8', shape) / 4);
+  quantise(values, 'q8', quantisedSections('q8', shape, words));
+  return words;
+}
 
 /** A product, and a second one added to it after the weight was overwritten, all queued at once. */
 async function products(device: ReturnType<typeof openWasm>): Promise<number[]> {
@@ -198,8 +207,7 @@ describe('the processor', () => {
   it('multiplies in bytes where that is asked for by name, and says which names there are', async () => {
     const x = Float32Array.from({ length: 8 * 64 }, (_, i) => Math.sin(i));
     const shape = [6, 64];
-    const weight = new Uint32Array(storedBytes('q8', shape) / 4);
-    quantise(x.subarray(0, 6 * 64), 'q8', quantisedSections('q8', shape, weight));
+    const weight = quantised(x.subarray(0, 6 * 64), shape);
     const product = async (prefer: Record<string, string>) => {
       await using device = openWasm({ prefer });
       const tensors = {
@@ -217,7 +225,37 @@ describe('the processor', () => {
     expect(coarse).not.toEqual(exact);
     expect(Math.max(...exact.map((sum, i) => Math.abs(sum - coarse[i]!)))).toBeLessThan(0.02 * Math.max(...exact));
     expect(await product({ 'matmul-add': 'int8' })).toEqual(exact);
-    expect(() => openWasm({ prefer: { matmul: 'tiled' } })).toThrow(/has no variant 'tiled'; there are integer dots, /);
+    // What only a GPU has is no mistake: 'auto' may come down to either.
+    const { backend } = await openDevice('cpu', { prefer: { matmul: 'vec4' } });
+    await backend[Symbol.asyncDispose]();
+    const mistaken = openDevice('cpu', { prefer: { matmul: 'tiled' } });
+    await expect(mistaken).rejects.toMatchObject({ code: 'no-variant', message: expect.stringContaining("'tiled'") });
+  });
+
+  it.each([int8, integers, integerDots])('$name take the largest numbers, and none for none', async (kernel) => {
+    const [rows, inputs, outputs] = [kernel === integerDots ? 4 : 6, 64, 3];
+    const shape = [outputs, inputs];
+    await using device = openWasm();
+    const weight = quantised(new Float32Array(outputs * inputs).fill(1), shape);
+    // As builds of other tools have them: this package makes none of -128.
+    quantisedSections('q8', shape, weight).quants.fill(-128);
+    const x = new Float32Array(rows * inputs).fill(3);
+    x.fill(0, inputs, 2 * inputs);
+    x[2 * inputs + 9] = Number.NaN;
+    x[3 * inputs + 9] = Number.POSITIVE_INFINITY;
+    const tensors = {
+      x: device.allocate('x', 'f32', [rows, inputs]),
+      weight: device.allocate('weight', 'q8', shape),
+      out: device.allocate('out', 'f32', [rows, outputs]),
+    };
+    device.write(tensors.x, x);
+    device.write(tensors.weight, weight);
+    device.runVariant(kernel, tensors);
+    const out = (await device.read(tensors.out)) as Float32Array;
+    const scale = f16ToF32(quantisedSections('q8', shape, weight).parameters[0]!);
+    expect(out[0]! / (3 * inputs * -128 * scale)).toBeCloseTo(1, 4);
+    expect(out[outputs]).toBeCloseTo(0, 10);
+    expect([...out.subarray(2 * outputs, 4 * outputs)].map(Number.isFinite)).not.toContain(true);
   });
 
   it('wants a number of threads', () => {

@@ -19,6 +19,7 @@ import { tileRows } from '../../kernels/matmul/panels.ts';
 import type { WasmFeature } from '../../kernels/wasm/features.ts';
 import { type AnyWasmVariant, assembleModule, parameterBlock, type Scratch } from '../../kernels/wasm/kernel.ts';
 import type { DeviceDescription, KernelBackend, MemoryUse, Recording, Tensor } from '../backend.ts';
+import type { Preference } from '../preference.ts';
 import { Conversions } from '../safetensors/simd.ts';
 import { type LinearMemory, noteAddress } from './memory.ts';
 import { asLinearTensor, LinearTensor } from './tensor.ts';
@@ -69,7 +70,7 @@ export interface WasmBackendOptions {
    * The variant to run an operation by wherever it serves, by their names; elsewhere the choice stays the engine's.
    * `{ matmul: 'int8' }` multiplies q8 weights by numbers of seven bits, less exactly.
    */
-  readonly prefer: Readonly<Record<string, string>>;
+  readonly prefer: Preference;
 }
 
 /**
@@ -85,7 +86,7 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
   readonly #conversions: Conversions;
   /** What the engine has the features for, by operation. */
   readonly #variants: ReadonlyMap<string, readonly AnyWasmVariant[]>;
-  readonly #prefer: Readonly<Record<string, string>>;
+  readonly #prefer: Preference;
   readonly #executor: Executor;
   /** Numbers of kernels by what they are made for. */
   readonly #kernels = new Map<string, number>();

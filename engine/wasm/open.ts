@@ -1,12 +1,11 @@
-import { assertVariants } from '../../kernels/choice.ts';
 import { type MemoryType, mostPages, pageBytes } from '../../kernels/wasm/encoding.ts';
 import { hasSimd, type WasmFeature, wasmFeatures } from '../../kernels/wasm/features.ts';
 import { DeviceError } from '../errors.ts';
+import type { Preference } from '../preference.ts';
 import { WasmBackend } from './backend.ts';
 import { LinearMemory } from './memory.ts';
 import { OneThread } from './one-thread.ts';
 import { type StartThread, ThreadPool } from './threads.ts';
-import { variants } from './variants.ts';
 
 /** More threads than any machine has use for. */
 export const mostThreads = 1024;
@@ -27,7 +26,7 @@ export interface OpenWasmOptions {
    */
   readonly memoryNeeded?: number | undefined;
   /** See `WasmBackendOptions.prefer`. */
-  readonly prefer?: Readonly<Record<string, string>> | undefined;
+  readonly prefer?: Preference | undefined;
   /** Features that kernels may use; by default all that the engine has. */
   readonly features?: ReadonlySet<WasmFeature> | undefined;
 }
@@ -40,12 +39,11 @@ const canShare = (): boolean =>
 /**
  * Opens the processor for WebAssembly SIMD.
  * @throws DeviceError `device-unavailable` where the engine has no SIMD or `threads` is no number of threads,
- *   `out-of-memory` where the system grants no memory; ContractError `no-variant`
+ *   `out-of-memory` where the system grants no memory
  */
 export function openWasm(options: OpenWasmOptions = {}): WasmBackend {
   const { startThread, threads = 1, hardware = '', features = wasmFeatures(), prefer = {} } = options;
   const { memoryBudget = Number.POSITIVE_INFINITY } = options;
-  assertVariants(prefer, variants);
   if (!(Number.isInteger(threads) && threads > 0 && threads <= mostThreads)) {
     throw new DeviceError(
       'device-unavailable',

@@ -23,6 +23,7 @@ import type {
   TuneOptions,
 } from '../backend.ts';
 import { DeviceError } from '../errors.ts';
+import type { Preference } from '../preference.ts';
 import { KernelChoice } from './choice.ts';
 import { Commands, type Dispatch } from './commands.ts';
 import { BufferUsage, DeviceMemory } from './memory.ts';
@@ -44,7 +45,7 @@ export interface WebGpuBackendOptions {
    * The variant to run an operation by wherever it serves, whatever was measured, by their names; elsewhere the choice
    * stays the engine's. `{ matmul: 'int8' }` multiplies q8 weights in whole numbers, less exactly.
    */
-  readonly prefer?: Readonly<Record<string, string>>;
+  readonly prefer?: Preference;
 }
 
 /** An operation with everything resolved, before anything of the device is made for it. */

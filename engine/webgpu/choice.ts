@@ -2,6 +2,7 @@ import { chooseVariant } from '../../kernels/choice.ts';
 import type { DType, Operation } from '../../kernels/contract.ts';
 import { type AnyVariant, availableVariants, type DeviceTraits } from '../../kernels/webgpu.ts';
 import type { KernelChoices } from '../backend.ts';
+import type { Preference } from '../preference.ts';
 import { shapeClass } from './shape-class.ts';
 import { kernels } from './variants.ts';
 
@@ -18,9 +19,9 @@ interface Chosen {
 export class KernelChoice {
   readonly #variants: ReadonlyMap<string, readonly AnyVariant[]>;
   readonly #measured: Map<string, string>;
-  readonly #prefer: Readonly<Record<string, string>>;
+  readonly #prefer: Preference;
 
-  constructor(traits: DeviceTraits, measured: KernelChoices, prefer: Readonly<Record<string, string>>) {
+  constructor(traits: DeviceTraits, measured: KernelChoices, prefer: Preference) {
     this.#variants = new Map(Object.entries(kernels).map(([name, all]) => [name, availableVariants(all, traits)]));
     this.#measured = new Map(measured);
     this.#prefer = prefer;

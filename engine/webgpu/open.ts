@@ -1,9 +1,8 @@
-import { assertVariants } from '../../kernels/choice.ts';
 import type { DeviceTraits, Feature, SubgroupMatrixConfig } from '../../kernels/webgpu.ts';
 import type { DeviceDescription } from '../backend.ts';
 import { DeviceError } from '../errors.ts';
+import { assertPreference } from '../preference.ts';
 import { WebGpuBackend, type WebGpuBackendOptions } from './backend.ts';
-import { kernels } from './variants.ts';
 
 /** Features that kernels can make use of; a device is asked for those it has. */
 const optionalFeatures: readonly (Feature | 'timestamp-query')[] = [
@@ -74,7 +73,7 @@ function traitsOf(gpu: GPU, adapter: GPUAdapter, device: GPUDevice): DeviceTrait
  * @throws DeviceError `device-unavailable` where there is no adapter; ContractError `no-variant`
  */
 export async function openWebGpuDevice(gpu: GPU, options: OpenWebGpuOptions = {}): Promise<WebGpuBackend> {
-  assertVariants(options.prefer ?? {}, kernels);
+  assertPreference(options.prefer ?? {});
   const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
   if (!adapter) {
     const advice =

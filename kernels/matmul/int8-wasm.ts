@@ -5,6 +5,7 @@ import { largestLane, nearestInteger, transpose, zeroOrNaN } from '../wasm/mathe
 import { F32 } from '../wasm/scalars.ts';
 import { columnBytes } from '../wasm/tile.ts';
 import { F32x4, I8x16, I16x8, I32x4 } from '../wasm/vectors.ts';
+import { mostRows } from './dots.ts';
 import type { Epilogue } from './epilogue.ts';
 import type { MatmulLike, MatmulTensors } from './index.ts';
 import { type Rounding, roundedPanels, stepBytes, stepStride } from './rounded-panels.ts';
@@ -16,13 +17,15 @@ const zero = 64;
 
 /**
  * `x` in seven bits with a scale a block, the weight as it is. The relaxed dot product adds the products of pairs of bytes
- * to 16 bits, which hold them (127 * 127 * 2 = 32,258), and a product with ones adds these in pairs to 32: sixteen
+ * to 16 bits, which hold them (127 * 128 * 2 = 32,512), and a product with ones adds these in pairs to 32: sixteen
  * multiply-adds in three instructions, where 16-bit numbers take four and f32 four or eight.
  */
 const rounding: Rounding = {
   name: 'int8',
   approximate: true,
   needs: ['relaxed-simd'],
+  // Few rows cost what reading the weights does, and `integer dots` reads them once, in order.
+  leastRows: mostRows + 1,
   // A block's step is its largest magnitude / 63: of 32 normally distributed numbers 2.4 deviations, give or take. Evenly
   // spread over a step, the error deviates by 1 / sqrt(12) of it, 1.1% of x and so of every sum. Among thousands of sums the
   // largest error is some 4.5 deviations, and of the dozens that the smallest case has, the largest sum is 2.

@@ -15,7 +15,7 @@ import { F32x4, I16x8, I32x4 } from '../wasm/vectors.ts';
 import { mostRows } from './dots.ts';
 import type { Epilogue } from './epilogue.ts';
 import type { MatmulLike, MatmulTensors } from './index.ts';
-import { roundingError, roundRow, sumOfBlock } from './integers.ts';
+import { roundingError, roundTo16Bits, sumOfBlock } from './integers.ts';
 import { defineFinish } from './panels.ts';
 
 /** Numbers that an instruction multiplies. */
@@ -74,7 +74,7 @@ function roundRows<S extends Scalars>(kernel: KernelFrame<MatmulTensors, S>, dty
   const rowBytes = f.let(inputs.shl(2));
   kernel.eachUnit((row) => {
     const to = f.let(kernel.sharedScratch.add(row.mul(rowBytesOf(inputs, dtype))));
-    const scale = roundRow(f, f.let(x.add(row.mul(rowBytes))), rowBytes, (fours) => {
+    const scale = roundTo16Bits(f, f.let(x.add(row.mul(rowBytes))), rowBytes, (fours) => {
       const ordered = dtype === 'q4' ? evenAndOdd(f, fours) : fours;
       for (const i of range(quantBlock / step)) {
         f.store(to, ordered[2 * i]!.narrow(ordered[2 * i + 1]!), 2 * step * i);

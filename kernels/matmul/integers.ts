@@ -22,13 +22,14 @@ const rounding: Rounding = {
   name: 'integers',
   approximate: false,
   needs: [],
+  leastRows: 1,
   tolerance: () => roundingError,
   steps: quantBlock / 2,
   scaledBlocks: false,
   zero: 0,
   roundRow(f, from, rowBytes, start, isSummed) {
     const to = f.let(start);
-    const scale = roundRow(f, from, rowBytes, (fours) => {
+    const scale = roundTo16Bits(f, from, rowBytes, (fours) => {
       for (const four of fours) {
         const pairs = f.let(four.narrow(four).asI32x4());
         for (const lane of [0, 1]) f.store(to, pairs.lane(lane), stepStride * lane);
@@ -78,7 +79,7 @@ export const integers = <S extends Scalars>(
 ): WasmVariant<MatmulTensors, S> => roundedPanels(operation, epilogue, rounding);
 
 /** Rounds a row of whole blocks to numbers of 16 bits, which `put` is given a block at a time; returns their scale. */
-export function roundRow(
+export function roundTo16Bits(
   f: FunctionBuilder,
   from: Address,
   rowBytes: I32,

@@ -17,7 +17,7 @@ const panelsPerUnit = 2;
 const runBytes = 256 * 1024;
 
 const tileBytes = 4 * tileRows * tileColumns;
-const divideUp = (a: number, b: number) => Math.ceil(a / b);
+export const divideUp = (a: number, b: number) => Math.ceil(a / b);
 
 /**
  * Many rows: the products of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008), on

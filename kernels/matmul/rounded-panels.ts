@@ -8,22 +8,21 @@ import { columnBytes, multiplyAdd, notUnrolled, storeTile, tileColumns, tileOf }
 import { F32x4, I32x4 } from '../wasm/vectors.ts';
 import type { Epilogue } from './epilogue.ts';
 import type { MatmulLike, MatmulTensors } from './index.ts';
-import { defineFinish } from './panels.ts';
+import { defineFinish, divideUp, tileRows } from './panels.ts';
 
-/** Rows of `x` in the tile that stays in registers; chosen by measurement (decision 0012). */
-const tileRows = 5;
 const tileBytes = tileRows * columnBytes;
 /** Bytes of neighbouring inputs that are multiplied and added at once: a step of a row. */
 export const stepBytes = 4;
 /** Bytes from a row's step in a panel of `x` to its next. */
 export const stepStride = stepBytes * tileRows;
-const divideUp = (a: number, b: number) => Math.ceil(a / b);
 
 /** Whole numbers to multiply in: how `x` and the weights become such, and the instructions for them. */
 export interface Rounding {
   readonly name: string;
   readonly approximate: boolean;
   readonly needs: readonly WasmFeature[];
+  /** Rows of `x` from which on it serves. */
+  readonly leastRows: number;
   /** What the tolerance of an operation on so many factors grows by. */
   tolerance(factors: Epilogue['factors']): number;
   /** Steps of a block. */
@@ -33,8 +32,8 @@ export interface Rounding {
   /** A step of the number that stands for 0 in `x`: what the products with it come to is taken off again. */
   readonly zero: number;
   /**
-   * Rounds a row of `x` of `rowBytes` bytes: steps to `to` and every `stepStride` on, and after those of a block or of all
-   * the scale, where a step would be; after a block its sum, where that `isSummed`.
+   * Rounds a row of `x` of `rowBytes` bytes: steps to `to` and every `stepStride` on, and where steps would be the scale,
+   * after those of a block or of all, and the sum of a block where that `isSummed`.
    */
   roundRow(f: FunctionBuilder, from: Address, rowBytes: I32, to: Address, isSummed: boolean): void;
   /**
@@ -52,18 +51,18 @@ export interface Rounding {
 function layoutOf({ steps, scaledBlocks, zero }: Rounding, dtype: DType) {
   // A block with a minimum, scale * quant + minimum, has besides the scaled products the minimum times the sum of x.
   const hasMinima = dtype === 'q4';
-  const hasTail = scaledBlocks || hasMinima;
-  // In a packed block of eight rows of the weight, behind its steps: scales, and minima or what its sums begin with.
   const scales = steps * columnBytes;
-  const rest = scales + columnBytes;
+  const starts = scales + columnBytes;
+  const minima = starts + (zero === 0 ? 0 : columnBytes);
   return {
     hasMinima,
-    hasTail,
+    /** Parts of a packed block of eight rows of the weight, behind its steps; `starts` is what its sums begin with. */
     scales,
-    rest,
-    packedBlock: hasMinima || zero !== 0 ? rest + columnBytes : rest,
-    /** In a panel of `x`. */
-    panelBlock: stepStride * (hasTail ? steps + 1 : steps),
+    starts,
+    minima,
+    packedBlock: minima + (hasMinima ? columnBytes : 0),
+    /** In a panel of `x`: the scale and the sum of a block stand behind its steps. */
+    panelBlock: stepStride * (steps + Number(scaledBlocks) + Number(hasMinima)),
     panelOnce: scaledBlocks ? 0 : stepStride,
   };
 }
@@ -88,7 +87,7 @@ export const roundedPanels = <S extends Scalars>(
     name: rounding.name,
     approximate: rounding.approximate,
     needs: rounding.needs,
-    fits: (_, { weight }) => weight in rounding.packBlock,
+    fits: ({ rows }, { weight }) => rows >= rounding.leastRows && weight in rounding.packBlock,
     scratch: ({ rows, inputs }) => ({
       shared: divideUp(rows, tileRows) * ((inputs / quantBlock) * largest.panelBlock + largest.panelOnce),
       own: tileBytes + (inputs / quantBlock) * largest.packedBlock,
@@ -182,11 +181,11 @@ function definePack(module: ModuleBuilder, rounding: Rounding, dtype: DType) {
           for (const step of range(rounding.steps)) {
             f.set(start, start.sub(products(zero, I32x4.load(block, columnBytes * step))));
           }
-          f.store(block, start, at.rest);
+          f.store(block, start, at.starts);
         }
         for (const [c, parameter] of own.entries()) {
           f.store(block, f16ToF32(f, I32.load16Signed(parameter)), at.scales + 4 * c);
-          if (at.hasMinima) f.store(block, f16ToF32(f, I32.load16Signed(parameter, 2)), at.rest + 4 * c);
+          if (at.hasMinima) f.store(block, f16ToF32(f, I32.load16Signed(parameter, 2)), at.minima + 4 * c);
           f.advance(parameter, 2 * parameters);
         }
         for (const from of quants) f.advance(from, blockBytes);
@@ -198,7 +197,7 @@ function definePack(module: ModuleBuilder, rounding: Rounding, dtype: DType) {
 
 /** `multiplyTile(x, weight, end, sums)`: the micro-kernel in whole numbers, and in f32 from block to block. */
 function defineTile(module: ModuleBuilder, rounding: Rounding, dtype: DType, relaxed: boolean) {
-  const { scaledBlocks, zero } = rounding;
+  const { scaledBlocks, steps, zero } = rounding;
   const at = layoutOf(rounding, dtype);
   const halves = range(tileColumns / 4).map((half) => 16 * half);
   return module.define([Address, Address, Address, Address], (f, [x, weight, end, to]) => {
@@ -206,7 +205,7 @@ function defineTile(module: ModuleBuilder, rounding: Rounding, dtype: DType, rel
     const sums = tileOf(f, tileRows, () => F32x4.const(0));
     f.while(weight.lt(end), () => {
       const blockEnd = f.let(weight.add(at.scales));
-      const starts = halves.map((half) => f.let(zero === 0 ? I32x4.const(0) : I32x4.load(weight, at.rest + half)));
+      const starts = halves.map((half) => f.let(zero === 0 ? I32x4.const(0) : I32x4.load(weight, at.starts + half)));
       const whole = sums.map((row) => row.map((_, v) => f.let<I32x4>(starts[v]!)));
       f.while(weight.lt(blockEnd), () => {
         const weights = halves.map((half) => f.let(I32x4.load(weight, half)));
@@ -219,17 +218,20 @@ function defineTile(module: ModuleBuilder, rounding: Rounding, dtype: DType, rel
         f.advance(x, stepStride);
       });
       const scales = halves.map((half) => f.let(F32x4.load(weight, half)));
-      const minima = at.hasMinima ? halves.map((half) => f.let(F32x4.load(weight, columnBytes + half))) : undefined;
+      const minima = at.hasMinima ? halves.map((half) => f.let(F32x4.load(weight, at.minima - at.scales + half))) : [];
       sums.forEach((row, r) => {
-        const ofRow = at.hasTail ? f.let(F32x4.loadSplat(x, stepBytes * r)) : undefined;
+        const ownScale = scaledBlocks ? f.let(F32x4.loadSplat(x, stepBytes * r)) : undefined;
+        const ownSum = at.hasMinima
+          ? f.let(F32x4.loadSplat(x, at.panelBlock - stepStride * (steps + 1) + stepBytes * r))
+          : undefined;
         for (const [v, sum] of row.entries()) {
-          const scale = scaledBlocks ? ofRow!.mul(scales[v]!) : scales[v]!;
+          const scale = ownScale ? ownScale.mul(scales[v]!) : scales[v]!;
           f.set(sum, multiplyAdd(whole[r]![v]!.toF32x4(), scale, sum, relaxed));
-          if (minima) f.set(sum, multiplyAdd(ofRow!, minima[v]!, sum, relaxed));
+          if (ownSum) f.set(sum, multiplyAdd(ownSum, minima[v]!, sum, relaxed));
         }
       });
       f.advance(weight, at.packedBlock - at.scales);
-      if (at.hasTail) f.advance(x, stepStride);
+      f.advance(x, at.panelBlock - stepStride * steps);
     });
     if (!scaledBlocks) {
       sums.forEach((row, r) => {

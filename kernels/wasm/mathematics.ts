@@ -51,8 +51,9 @@ export function exp(f: FunctionBuilder, value: F32x4): F32x4 {
 const atanhSeries = [1 / 9, 1 / 7, 1 / 5, 1 / 3, 1];
 
 /**
- * log of a positive normal number, 0 for 1 (of NaN some number): of x = 2^k m with m between sqrt(1/2) and sqrt(2), log m = 2 atanh(s) with
- * s = (m - 1) / (m + 1), whose series ends below 4e-9. Within 3e-7 (asserted in test/wasm.test.ts).
+ * log of a positive normal number, 0 for 1; of NaN some number. Of x = 2^k m with m between sqrt(1/2) and sqrt(2),
+ * log m = 2 atanh(s) with s = (m - 1) / (m + 1), whose series ends below 4e-9. Within 3e-7 (asserted in
+ * test/wasm.test.ts).
  */
 export function log(f: FunctionBuilder, value: F32): F32 {
   const one = F32.const(1);

@@ -167,7 +167,7 @@ export class F32 extends Value {
  * both. Offsets have 32 bits whatever the memory: no tensor takes more than 4 GiB.
  */
 export abstract class Address extends Value {
-  /** Some bytes on, unsigned. */
+  /** Some bytes on; an `I32` is unsigned. */
   abstract add(bytes: I32 | number): this;
   abstract lt(end: Address): I32;
   /** The address that is kept at this one. */

@@ -5,7 +5,7 @@ import { type Code, unsigned, type ValueType } from './encoding.ts';
  * after those of its operands: an expression written in TypeScript is the WebAssembly that computes it, under the
  * names of the instructions. An expression used twice is computed twice; `FunctionBuilder.let` keeps it.
  *
- * Opcodes: WebAssembly Core Specification 2.0, 5.4; `relaxedMadd`: the relaxed SIMD proposal.
+ * Opcodes: WebAssembly Core Specification 2.0, 5.4; `relaxedMadd`, `relaxedDot`: the relaxed SIMD proposal.
  */
 export abstract class Value {
   abstract readonly type: ValueType;
