@@ -26,9 +26,6 @@ import { asLinearTensor, LinearTensor } from './tensor.ts';
 import { disposed, type Executor, type Program, type ScratchPlaces, stageWords } from './threads.ts';
 import { variants } from './variants.ts';
 
-/** Pieces that each thread's share of a stage is taken in, so that one that is held up leaves work to the others. */
-const grains = 4;
-
 /** An operation with everything resolved. */
 interface Call {
   readonly variant: AnyWasmVariant;
@@ -318,8 +315,7 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     const address = counted ? this.#allocate('recording', 4 * words) : this.#memory.allocate('call', 4 * words);
     const target = new Uint32Array(this.#memory.memory.buffer, address, words);
     stages.forEach(({ kernel, units, parameters }, i) => {
-      const grain = Math.max(1, Math.floor(units / (this.threads * grains)));
-      target.set([kernel, 4 * blocks.get(parameters)!, units, grain, 0], i * stageWords);
+      target.set([kernel, 4 * blocks.get(parameters)!, units, 0], i * stageWords);
     });
     for (const [parameters, at] of blocks) target.set(parameters, at);
     return { address, stages: stages.length };

@@ -21,8 +21,8 @@ export interface Program {
   readonly stages: number;
 }
 
-/** The words of a stage: the kernel's number, bytes from the program to its parameters, units, units taken at once, units taken. */
-export const stageWords = 5;
+/** The words of a stage: the kernel's number, bytes from the program to its parameters, units, shares of them taken. */
+export const stageWords = 4;
 
 /** Where kernels find working memory: what all share, and the first thread's own, each further one's so many bytes on. */
 export interface ScratchPlaces {
@@ -52,8 +52,9 @@ const looks = 4000;
 
 /**
  * What a thread does. It is a text because that is what every platform starts a thread with, without a file of its own.
- * Units are taken from a common counter, so a thread that is held up takes fewer; at the end of a stage all wait for the
- * last, since the next stage may read what any of them wrote.
+ * Units are taken by shares, so a thread that is held up takes fewer; at the end of a stage all wait for the last, since
+ * the next stage may read what any of them wrote. A round of shares, one for each thread, is half of what is left: there are
+ * few of them, and the last are small (factoring; Hummel, Schonberg and Flynn, CACM 35, 1992).
  */
 const script = /* js */ `
 const own = { memory: undefined, wide: false, thread: 0, threads: 1, kernels: [] };
@@ -81,9 +82,15 @@ function run({ programs, scratch, bytes }) {
       const kernel = own.kernels[words[at]];
       const parameters = pointer(address + words[at + 1]);
       const units = words[at + 2];
-      const grain = words[at + 3];
-      for (let begin; (begin = Atomics.add(words, at + 4, grain)) < units; ) {
-        kernel(parameters, begin, Math.min(units, begin + grain), ownScratch, sharedScratch);
+      for (let round = -1, left = units, share = 0; ; ) {
+        const taken = Atomics.add(words, at + 3, 1);
+        for (; round < Math.floor(taken / own.threads); round++) {
+          left -= own.threads * share;
+          share = Math.max(1, Math.floor(left / (2 * own.threads)));
+        }
+        const begin = units - left + (taken % own.threads) * share;
+        if (begin >= units) break;
+        kernel(parameters, begin, Math.min(units, begin + share), ownScratch, sharedScratch);
       }
       last = meet(words);
     }
@@ -131,7 +138,7 @@ export class ThreadPool implements Executor {
     this.#revive();
     const words = new Int32Array(this.#memory.memory.buffer);
     for (const { address, stages } of programs) {
-      for (let stage = 0; stage < stages; stage++) words[address / 4 + stage * stageWords + 4] = 0;
+      for (let stage = 0; stage < stages; stage++) words[address / 4 + stage * stageWords + 3] = 0;
     }
     return new Promise((resolve, reject) => {
       this.#running = { resolve, reject };
