@@ -17,23 +17,15 @@ import {
 import { ContractError } from '../../kernels/errors.ts';
 import { tileRows } from '../../kernels/matmul/panels.ts';
 import type { WasmFeature } from '../../kernels/wasm/features.ts';
-import { type AnyWasmVariant, assembleModule, parameterBlock, type Scratch } from '../../kernels/wasm/kernel.ts';
+import { type AnyWasmVariant, assembleModule, parameterBlock } from '../../kernels/wasm/kernel.ts';
 import type { DeviceDescription, KernelBackend, MemoryUse, Recording, Tensor } from '../backend.ts';
 import type { Preference } from '../preference.ts';
 import { Conversions } from '../safetensors/simd.ts';
 import { type LinearMemory, noteAddress } from './memory.ts';
+import { type Call, type Program, programOf } from './program.ts';
 import { asLinearTensor, LinearTensor } from './tensor.ts';
-import { disposed, type Executor, type Program, type ScratchPlaces, stageWords } from './threads.ts';
+import { disposed, type Executor, type ScratchPlaces } from './threads.ts';
 import { variants } from './variants.ts';
-
-/** An operation with everything resolved. */
-interface Call {
-  readonly variant: AnyWasmVariant;
-  readonly scratch: Scratch;
-  /** The number of each stage's kernel, and its units. */
-  readonly stages: readonly { readonly kernel: number; readonly units: number }[];
-  readonly parameters: Uint32Array;
-}
 
 /** What waits for its turn: a program for the threads, or something to be done between two programs. */
 type Task =
@@ -300,25 +292,14 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     this.#queue(program, () => this.#memory.free(program.address));
   }
 
-  /** Writes calls into memory: the stages, and behind them the parameter blocks. */
+  /** Writes a program that makes these calls into memory. */
   #assemble(calls: readonly Call[], counted = true): Program {
     this.#reserveScratch(calls);
-    const stages = calls.flatMap((call) =>
-      call.stages.filter(({ units }) => units > 0).map((stage) => ({ ...stage, parameters: call.parameters })),
-    );
-    const blocks = new Map<Uint32Array, number>();
-    let words = stages.length * stageWords;
-    for (const { parameters } of calls) {
-      blocks.set(parameters, words);
-      words += parameters.length;
-    }
-    const address = counted ? this.#allocate('recording', 4 * words) : this.#memory.allocate('call', 4 * words);
-    const target = new Uint32Array(this.#memory.memory.buffer, address, words);
-    stages.forEach(({ kernel, units, parameters }, i) => {
-      target.set([kernel, 4 * blocks.get(parameters)!, units, 0], i * stageWords);
-    });
-    for (const [parameters, at] of blocks) target.set(parameters, at);
-    return { address, stages: stages.length };
+    const { words, stages } = programOf(calls);
+    const bytes = words.byteLength;
+    const address = counted ? this.#allocate('recording', bytes) : this.#memory.allocate('call', bytes);
+    new Uint32Array(this.#memory.memory.buffer, address, words.length).set(words);
+    return { address, stages };
   }
 
   /** Makes the working memory large enough, and frees the old once what uses it is done. */

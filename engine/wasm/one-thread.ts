@@ -1,7 +1,8 @@
 import { DeviceError } from '../errors.ts';
 import { Pace } from '../pace.ts';
 import type { LinearMemory } from './memory.ts';
-import { disposed, type Executor, type Program, type ScratchPlaces, stageWords } from './threads.ts';
+import { type Program, stageWords } from './program.ts';
+import { disposed, type Executor, type ScratchPlaces } from './threads.ts';
 
 /** Milliseconds that a piece of a stage may take, where a unit takes no more: a fraction of a turn of the event loop. */
 const pieceMs = 1;

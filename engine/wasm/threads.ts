@@ -1,5 +1,6 @@
 import { DeviceError } from '../errors.ts';
 import type { LinearMemory } from './memory.ts';
+import { type Program, stageWords } from './program.ts';
 
 /** A thread that runs JavaScript: a worker of Node.js or of a page. */
 export interface Thread {
@@ -14,15 +15,6 @@ export type StartThread = (
   script: string,
   on: { message(message: unknown): void; failure(reason: string): void },
 ) => Thread;
-
-/** Stages of kernels in memory, `stageWords` words each, to be run one after another. */
-export interface Program {
-  readonly address: number;
-  readonly stages: number;
-}
-
-/** The words of a stage: the kernel's number, bytes from the program to its parameters, units, shares of them taken. */
-export const stageWords = 4;
 
 /** Where kernels find working memory: what all share, and the first thread's own, each further one's so many bytes on. */
 export interface ScratchPlaces {
