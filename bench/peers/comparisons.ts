@@ -10,6 +10,8 @@ interface Comparison {
   readonly dtype: string;
   /** Ours, where a session has ours on several devices. */
   readonly device?: RegExp;
+  /** Ours, where a session has ours in several dtypes beside one of the peer's. */
+  readonly ours?: string;
   /** Times the peer's speed; absent where nothing is set. */
   readonly atLeast?: number;
 }
@@ -58,7 +60,12 @@ const comparisons: readonly Comparison[] = [
   product('onnxruntime-node (webgpu)', '512x2048x2048', 'f32'),
   product('onnxruntime-node (cpu)', '512x1024x1024', 'f32'),
   model('prefill', '768', 'f16', 'cpu', 'cpu', 1),
-  model('prefill', '768', 'q8_0', 'cpu', 'cpu', 1),
+  { ...model('prefill', '768', 'q8_0', 'cpu', 'cpu', 1), ours: 'q8' },
+  {
+    ...model('prefill', '768', 'q8_0', 'cpu', 'cpu', 1),
+    what: 'prefill 768 q8_0, ours on cpu with x in bytes as theirs, node-llama-cpp (cpu)',
+    ours: 'q8, x in bytes',
+  },
   model('uncached check', 'tiny-guard', 'f16', 'cpu', 'cpu'),
   model('cached check', 'tiny-guard', 'f16', 'cpu', 'cpu', 1),
   ...(['cpu', 'vulkan'] as const).flatMap((peer) => [
@@ -70,7 +77,7 @@ const comparisons: readonly Comparison[] = [
 
 /** The ratios of those comparisons whose rows are there. Of a peer's several methods the fastest counts. */
 export function ratios(rows: readonly Row[]): Ratio[] {
-  return comparisons.flatMap(({ what, session, work, shape, dtype, device, atLeast }) => {
+  return comparisons.flatMap(({ what, session, work, shape, dtype, device, ours: own, atLeast }) => {
     const inSession = rows.filter((row) => row.session === session && row.work === work && shape.test(row.shape));
     const theirs = inSession
       .filter((row) => row.peer !== 'ours' && row.dtype === dtype && row.median !== undefined)
@@ -79,7 +86,7 @@ export function ratios(rows: readonly Row[]): Ratio[] {
     // Ours is reported just before the peer that it was timed in turn with.
     const ours = inSession
       .slice(0, inSession.indexOf(theirs))
-      .findLast((row) => row.peer === 'ours' && (!device || device.test(row.device)));
+      .findLast((row) => row.peer === 'ours' && (!device || device.test(row.device)) && (!own || row.dtype === own));
     if (!ours) return [];
     return [{ what, ratio: theirs.median! / ours.median!, ...(atLeast === undefined ? {} : { atLeast }) }];
   });

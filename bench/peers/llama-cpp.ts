@@ -6,6 +6,7 @@ import type { Guard } from '../../guard/index.ts';
 import { embeddedModel } from '../../guard/node/load.ts';
 import { instructionIds } from '../../guard/prompts.ts';
 import { seededRandom } from '../../kernels/random.ts';
+import { wasmFeatures } from '../../kernels/wasm/features.ts';
 import type { GgufDType } from './gguf.ts';
 import { timeInTurn } from './in-turn.ts';
 import { contextTokens, LlamaCppModel } from './llama-cpp-model.ts';
@@ -17,6 +18,8 @@ import { toGguf } from './to-gguf.ts';
 
 const name = 'node-llama-cpp';
 const prefillTokens = 512;
+/** Kernels that round activations to bytes. */
+const inBytes = { matmul: 'int8', 'matmul-add': 'int8', 'gated-matmul': 'int8' };
 /** What ours computes with beside each file. */
 const ourDTypes = { f32: 'f32', f16: 'f16', q8_0: 'q8' } as const satisfies Record<GgufDType, WeightDType>;
 
@@ -170,9 +173,13 @@ async function comparePrefill(
     for (const device of devices) {
       models.push(await loadModel(folder, device, { dtype: ourDTypes[about.dtype], contextLength: contextTokens }));
     }
-    const ours = models.map((llama): Entry => {
+    // Theirs rounds activations to bytes beside q8_0; ours only where that is asked for.
+    const rounds = about.dtype === 'q8_0' && devices.includes('cpu') && wasmFeatures().has('relaxed-simd');
+    if (rounds) models.push(await loadModel(folder, 'cpu', { dtype: 'q8', contextLength: contextTokens }, inBytes));
+    const ours = models.map((llama, i): Entry => {
       const task = () => nextProbabilities(llama, ids, [pick]).then(() => ids.length);
-      return { about: aboutOurs(llama, about.session), task };
+      const own = aboutOurs(llama, about.session);
+      return { about: i < devices.length ? own : { ...own, dtype: 'q8, x in bytes' }, task };
     });
     const read = async () => (await peer.nextProbability(ids, pick)).computed;
     const theirs = { about, task: () => peer.forget().then(read) };

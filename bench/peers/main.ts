@@ -11,6 +11,7 @@ import Table from 'cli-table3';
 import { Argument, Command, Option } from 'commander';
 import { findWebGpuAdapter } from '../../engine/node/index.ts';
 import { embeddedModel } from '../../guard/node/load.ts';
+import { wasmFeatures } from '../../kernels/wasm/features.ts';
 import { makeModel } from '../make-model/index.ts';
 import { sentencePieceTokenizer } from '../make-model/tokenizer-files.ts';
 import { namedModels, unscaledRope } from '../shapes.ts';
@@ -36,8 +37,15 @@ const program = new Command('bench:peers')
     "llama.cpp's Vulkan build on a software adapter too, which takes a quarter of an hour",
     false,
   )
+  .option('--plain-simd', 'without relaxed SIMD where Node.js has it behind a flag, as version 20 does', false)
   .parse();
-const { config, softwareVulkan } = program.opts<{ config: (typeof shapes)[number]; softwareVulkan: boolean }>();
+const { config, softwareVulkan, plainSimd } = program.opts<{
+  config: (typeof shapes)[number];
+  softwareVulkan: boolean;
+  plainSimd: boolean;
+}>();
+// What every later version of Node.js has as it is.
+const flags = wasmFeatures().has('relaxed-simd') || plainSimd ? [] : ['--experimental-wasm-relaxed-simd'];
 const chosen: readonly Peer[] = program.args.length > 0 ? (program.args as Peer[]) : known;
 
 const here = fileURLToPath(new URL('./', import.meta.url));
@@ -72,12 +80,12 @@ const scratch = mkdtempSync(join(tmpdir(), 'bench-peers-'));
 try {
   if (chosen.includes('jax')) {
     for (const mode of ['webgpu', 'wasm', 'wasm on threads']) {
-      await session(`@jax-js/jax (${mode})`, runSession('./jax.ts', mode, report));
+      await session(`@jax-js/jax (${mode})`, runSession('./jax.ts', mode, report, { flags }));
     }
   }
   if (chosen.includes('onnx')) {
     for (const provider of ['webgpu', 'cpu']) {
-      await session(`onnxruntime-node (${provider})`, runSession('./onnx.ts', provider, report));
+      await session(`onnxruntime-node (${provider})`, runSession('./onnx.ts', provider, report, { flags }));
     }
   }
   if (chosen.includes('llama-cpp')) {
@@ -109,7 +117,7 @@ try {
       };
       // Its Vulkan build leaves software adapters out unless told to take the first.
       const environment = gpu && adapter?.software ? { GGML_VK_VISIBLE_DEVICES: '0' } : {};
-      await session(title, runSession('./llama-cpp.ts', JSON.stringify(options), report, environment));
+      await session(title, runSession('./llama-cpp.ts', JSON.stringify(options), report, { environment, flags }));
     }
   }
   if (chosen.includes('torch')) {

@@ -17,12 +17,17 @@ export const threadsOf = ({ threads }: DeviceDescription) => (threads === undefi
 /** Kernels as they are chosen where nothing was tuned, so that a result does not depend on what was run before. */
 const tuning = 'ignore';
 
-export async function openOurs(device: DeviceChoice): Promise<Backend> {
-  return (await openDevice(device, { tuning })).backend;
+export async function openOurs(device: DeviceChoice, prefer: Readonly<Record<string, string>> = {}): Promise<Backend> {
+  return (await openDevice(device, { tuning, prefer })).backend;
 }
 
-export async function loadModel(folder: string, device: DeviceChoice, options: LlamaOptions): Promise<Llama> {
-  const backend = await openOurs(device);
+export async function loadModel(
+  folder: string,
+  device: DeviceChoice,
+  options: LlamaOptions,
+  prefer?: Readonly<Record<string, string>>,
+): Promise<Llama> {
+  const backend = await openOurs(device, prefer);
   await using opened = await openModelFolder(folder);
   return await Llama.load(backend, opened.config, opened.source, options);
 }

@@ -6,22 +6,29 @@ import type { Report, SessionMessage } from './rows.ts';
 /** Longer than any session takes on two cores; a peer that hangs ends here. */
 const longestSessionMs = 20 * 60_000;
 
+export interface SessionOptions {
+  /** Added to this process's environment. */
+  readonly environment?: Readonly<Record<string, string>>;
+  /** Of Node.js. */
+  readonly flags?: readonly string[];
+}
+
 /**
- * Runs the script of a session, which ends in `serve`, with `argument` and more environment.
+ * Runs the script of a session, which ends in `serve`, with `argument`.
  * @returns why it could not be run to its end, if so; rows reported before stand
  */
 export function runSession(
   script: string,
   argument: string,
   report: Report,
-  environment: Readonly<Record<string, string>> = {},
+  { environment = {}, flags = [] }: SessionOptions = {},
 ): Promise<string | undefined> {
   return new Promise((resolve) => {
     const file = fileURLToPath(new URL(script, import.meta.url));
     // What peers print goes to standard error, so that standard output carries the tables alone.
     const stdio = ['ignore', 2, 2, 'ipc'] as const;
     const child = fork(file, [argument], {
-      execArgv: ['--import', 'tsx'],
+      execArgv: [...flags, '--import', 'tsx'],
       stdio: [...stdio],
       timeout: longestSessionMs,
       env: { ...process.env, ...environment },
