@@ -1,5 +1,6 @@
 import { Option } from 'commander';
 import { memoryNeeds, type WeightDType } from '../engine/index.ts';
+import { activationsInBytes, type Preference } from '../engine/preference.ts';
 import { averagePrecision } from '../guard/evaluation/metrics.ts';
 import { Guard, type LoadOptions } from '../guard/index.ts';
 import { wasmFeatures } from '../kernels/wasm/features.ts';
@@ -23,7 +24,7 @@ export const options: readonly Option[] = [
 interface Format {
   readonly name: string;
   readonly dtype: WeightDType;
-  readonly prefer?: Readonly<Record<string, string>>;
+  readonly prefer?: Preference;
 }
 
 const formats: readonly Format[] = [
@@ -33,7 +34,7 @@ const formats: readonly Format[] = [
   {
     name: 'q8, activations rounded too',
     dtype: 'q8',
-    prefer: { matmul: 'int8', 'matmul-add': 'int8', 'gated-matmul': 'int8' },
+    prefer: activationsInBytes,
   },
   { name: 'q4', dtype: 'q4' },
 ];

@@ -5,6 +5,13 @@ import { kernels } from './webgpu/variants.ts';
 /** Names of variants by the operations that are to run by them wherever they serve. */
 export type Preference = Readonly<Record<string, string>>;
 
+/** Rounds activations to bytes beside q8 weights, where a device has kernels for that: faster, and less exact. */
+export const activationsInBytes = {
+  matmul: 'int8',
+  'matmul-add': 'int8',
+  'gated-matmul': 'int8',
+} as const satisfies Preference;
+
 /**
  * Checks a preference against the variants of all kinds of devices: one that names what another device has serves as
  * well, since `auto` may come down to any. The members of a family depend on the device, so its name is enough.

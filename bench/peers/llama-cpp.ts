@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Llama, WeightDType } from '../../engine/index.ts';
+import { activationsInBytes } from '../../engine/preference.ts';
 import type { Guard } from '../../guard/index.ts';
 import { embeddedModel } from '../../guard/node/load.ts';
 import { instructionIds } from '../../guard/prompts.ts';
@@ -18,8 +19,6 @@ import { toGguf } from './to-gguf.ts';
 
 const name = 'node-llama-cpp';
 const prefillTokens = 512;
-/** Kernels that round activations to bytes. */
-const inBytes = { matmul: 'int8', 'matmul-add': 'int8', 'gated-matmul': 'int8' };
 /** What ours computes with beside each file. */
 const ourDTypes = { f32: 'f32', f16: 'f16', q8_0: 'q8' } as const satisfies Record<GgufDType, WeightDType>;
 
@@ -175,7 +174,8 @@ async function comparePrefill(
     }
     // Theirs rounds activations to bytes beside q8_0; ours only where that is asked for.
     const rounds = about.dtype === 'q8_0' && devices.includes('cpu') && wasmFeatures().has('relaxed-simd');
-    if (rounds) models.push(await loadModel(folder, 'cpu', { dtype: 'q8', contextLength: contextTokens }, inBytes));
+    if (rounds)
+      models.push(await loadModel(folder, 'cpu', { dtype: 'q8', contextLength: contextTokens }, activationsInBytes));
     const ours = models.map((llama, i): Entry => {
       const task = () => nextProbabilities(llama, ids, [pick]).then(() => ids.length);
       const own = aboutOurs(llama, about.session);

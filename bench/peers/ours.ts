@@ -7,6 +7,7 @@ import {
   type WeightDType,
 } from '../../engine/index.ts';
 import { type DeviceChoice, openDevice, openModelFolder } from '../../engine/node/index.ts';
+import type { Preference } from '../../engine/preference.ts';
 import { Guard } from '../../guard/index.ts';
 
 /** A device's kind, marked where a processor plays it. */
@@ -17,7 +18,7 @@ export const threadsOf = ({ threads }: DeviceDescription) => (threads === undefi
 /** Kernels as they are chosen where nothing was tuned, so that a result does not depend on what was run before. */
 const tuning = 'ignore';
 
-export async function openOurs(device: DeviceChoice, prefer: Readonly<Record<string, string>> = {}): Promise<Backend> {
+export async function openOurs(device: DeviceChoice, prefer: Preference = {}): Promise<Backend> {
   return (await openDevice(device, { tuning, prefer })).backend;
 }
 
@@ -25,7 +26,7 @@ export async function loadModel(
   folder: string,
   device: DeviceChoice,
   options: LlamaOptions,
-  prefer?: Readonly<Record<string, string>>,
+  prefer?: Preference,
 ): Promise<Llama> {
   const backend = await openOurs(device, prefer);
   await using opened = await openModelFolder(folder);

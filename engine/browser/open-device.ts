@@ -42,7 +42,7 @@ export async function openWebGpu(options: OpenDeviceOptions = {}): Promise<WebGp
 /**
  * Opens the processor: on threads where the page is isolated from other origins and so may share memory with them, else
  * in the calling thread, whose event loop stays free.
- * @throws DeviceError `device-unavailable` where `threads` is no number of threads
+ * @throws DeviceError `device-unavailable` where `threads` is no number of threads; ContractError `no-variant`
  */
 export function openCpu({ memoryBudget, memoryNeeded, threads, prefer }: OpenDeviceOptions = {}): OpenedCpu {
   const opened = openProcessor({
@@ -57,7 +57,7 @@ export function openCpu({ memoryBudget, memoryNeeded, threads, prefer }: OpenDev
   return { ...opened, note: `on one thread, since the page is not cross-origin isolated (${headers})` };
 }
 
-/** Opens a device of this page; see `chooseDevice`. @throws DeviceError `device-unavailable` */
+/** Opens a device of this page; see `chooseDevice`. @throws DeviceError `device-unavailable`; ContractError `no-variant` */
 export const openDevice = (
   choice: DeviceChoice,
   options: OpenDeviceOptions = {},

@@ -7,7 +7,7 @@ import { startWorker } from './start-worker.ts';
 
 export type OpenCpuOptions = Omit<OpenWasmOptions, 'startThread'>;
 
-/** Opens the processor; see `openProcessor`. @throws DeviceError `device-unavailable` */
+/** Opens the processor; see `openProcessor`. @throws DeviceError `device-unavailable`; ContractError `no-variant` */
 export const openCpu = (options: OpenCpuOptions = {}): OpenedCpu =>
   openProcessor({
     ...options,

@@ -3,7 +3,7 @@ import { chooseDevice, type DeviceChoice, type DeviceDecision, type OpenDeviceOp
 import { openCpu } from './open-cpu.ts';
 import { findWebGpuAdapter, howToGetWebGpu, openWebGpu } from './open-webgpu.ts';
 
-/** Opens a device of this machine; see `chooseDevice`. @throws DeviceError `device-unavailable` */
+/** Opens a device of this machine; see `chooseDevice`. @throws DeviceError `device-unavailable`; ContractError `no-variant` */
 export function openDevice(
   choice: DeviceChoice,
   options: OpenDeviceOptions = {},

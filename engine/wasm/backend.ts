@@ -253,7 +253,7 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
       units: stage.units(dims, scalars),
     }));
     const parameters = parameterBlock(operation as AnyOperation, { ...dims, ...scalars }, addresses);
-    return { variant, scratch: variant.scratch(dims), stages, parameters };
+    return { variant, scratch: variant.scratch(dims, dtypes), stages, parameters };
   }
 
   #kernelOf(

@@ -35,9 +35,7 @@ const rounding: Rounding = {
   zero: zero * 0x0101_0101,
   roundRow(f, from, rowBytes, start) {
     const to = f.let(start);
-    const end = f.let(from.add(rowBytes));
-    const at = f.let(from);
-    f.while(at.lt(end), () => {
+    f.for(from, from.add(rowBytes), 4 * quantBlock, (at) => {
       const numbers = range(quantBlock / 4).map((i) => f.let(F32x4.load(at, 16 * i)));
       const most = numbers.map((four) => four.abs()).reduce((a, b) => a.pmax(b));
       // A block of zeros has a scale that is no number of use, but finite.
@@ -53,7 +51,6 @@ const rounding: Rounding = {
       const sum = numbers.map((four): F32x4 => four).reduce((a, b) => a.add(b));
       f.store(to, magnitude.mul(F32.const(1 / largest)).add(zeroOrNaN(f, sum)));
       f.advance(to, stepStride);
-      f.advance(at, 4 * quantBlock);
     });
   },
   packBlock: {

@@ -1,11 +1,4 @@
-import {
-  type DType,
-  isQuantised,
-  type QuantisedDType,
-  quantBlock,
-  quantisedFormats,
-  type Scalars,
-} from '../contract.ts';
+import { type DType, isQuantised, quantBlock, type Scalars } from '../contract.ts';
 import { type FunctionBuilder, type ModuleBuilder, range } from '../wasm/function.ts';
 import { type KernelFrame, type WasmVariant, wasmVariant } from '../wasm/kernel.ts';
 import { f16ToF32x4, sumOfLanes } from '../wasm/mathematics.ts';
@@ -17,12 +10,13 @@ import type { Epilogue } from './epilogue.ts';
 import type { MatmulLike, MatmulTensors } from './index.ts';
 import { roundingError, roundTo16Bits, sumOfBlock } from './integers.ts';
 import { defineFinish } from './panels.ts';
+import { hasMinima, openBlocks } from './weight-rows.ts';
 
 /** Numbers that an instruction multiplies. */
 const step = 8;
 
 /** Bytes of a block of a row of `x`: its numbers, 16 bits each, and for weights with minima their sum. */
-const blockBytesOf = (dtype: DType): number => 2 * quantBlock + (dtype === 'q4' ? 4 : 0);
+const blockBytesOf = (dtype: DType): number => 2 * quantBlock + (hasMinima(dtype) ? 4 : 0);
 /** Bytes of a row of `x`: its blocks, and its scale. */
 const rowBytesOf = (inputs: I32, dtype: DType): I32 => inputs.div(quantBlock).mul(blockBytesOf(dtype)).add(4);
 
@@ -35,8 +29,8 @@ export const integerDots = <S extends Scalars>(
     name: 'integer dots',
     fits: ({ rows }, { weight }) => isQuantised(weight) && rows <= mostRows,
     specialise: ({ rows }) => ({ rows }),
-    scratch: ({ rows, inputs }) => ({
-      shared: rows * ((inputs / quantBlock) * blockBytesOf('q4') + 4),
+    scratch: ({ rows, inputs }, { weight }) => ({
+      shared: rows * ((inputs / quantBlock) * blockBytesOf(weight) + 4),
       own: 4 * rows * tileColumns,
     }),
     tolerance: operation.tolerance + roundingError,
@@ -79,7 +73,7 @@ function roundRows<S extends Scalars>(kernel: KernelFrame<MatmulTensors, S>, dty
       for (const i of range(quantBlock / step)) {
         f.store(to, ordered[2 * i]!.narrow(ordered[2 * i + 1]!), 2 * step * i);
       }
-      if (dtype === 'q4') f.store(to, sumOfBlock(f, fours), 2 * quantBlock);
+      if (hasMinima(dtype)) f.store(to, sumOfBlock(f, fours), 2 * quantBlock);
       f.advance(to, blockBytesOf(dtype));
     });
     f.store(to, scale);
@@ -106,43 +100,40 @@ function numbersOf(f: FunctionBuilder, dtype: DType, at: Address): I16x8[] {
 /** `multiply(x, weight, column, columns, inputs, sums)`: eight columns, some at a time so that all sums have registers. */
 function defineMultiply(module: ModuleBuilder, rows: number, dtype: DType) {
   const together = rows <= 2 ? 4 : 2;
-  const { bits, parameters } = quantisedFormats[dtype as QuantisedDType];
-  const blockBytes = (quantBlock * bits) / 8;
   return module.define([Address, Address, I32, I32, I32, Address], (f, [x, weight, column, columns, inputs, to]) => {
-    const blocks = f.let(inputs.div(quantBlock));
-    const firstParameter = f.let(weight.add(columns.mul(blocks).mul(blockBytes)));
+    const stored = openBlocks(f, dtype, { weight, rows: columns, inputs });
     const xRows = range(rows).map((r) => f.let(x.add(rowBytesOf(inputs, dtype).mul(r))));
     f.for(0, tileColumns, together, (first) => {
-      const weightRows = range(together).map((c) => f.let(column.add(first).add(c).min(columns.sub(1)).mul(blocks)));
-      const quants = weightRows.map((row) => f.let(weight.add(row.mul(blockBytes))));
-      const own = weightRows.map((row) => f.let(firstParameter.add(row.mul(2 * parameters))));
+      const own = range(together).map((c) => stored.of(column.add(first).add(c)));
+      const quants = own.map((each) => each.quants);
       const numbers = xRows.map((row) => f.let<Address>(row));
       const sums = numbers.map(() => quants.map(() => f.let(F32x4.const(0))));
-      f.for(0, blocks, 1, () => {
+      f.for(0, stored.blocks, 1, () => {
         const whole = sums.map((row) => row.map(() => f.let(I32x4.const(0))));
-        f.for(0, blockBytes, 8, () => {
+        f.for(0, stored.blockBytes, 8, () => {
           const weights = quants.map((at) => numbersOf(f, dtype, at));
+          const eights = weights[0]!.length;
           numbers.forEach((at, r) => {
-            for (const i of range(8 / bits)) {
+            for (const i of range(eights)) {
               const a = f.let(I16x8.load(at, 2 * step * i));
               for (const [c, sum] of whole[r]!.entries()) f.set(sum, sum.add(I32x4.dot(a, weights[c]![i]!)));
             }
-            f.advance(at, (2 * step * 8) / bits);
+            f.advance(at, 2 * step * eights);
           });
           for (const at of quants) f.advance(at, 8);
         });
         const parameterOf = (at: Address, which: number) =>
           f.let(f16ToF32x4(f, I32x4.splat(I32.load16Signed(at, 2 * which))));
-        own.forEach((at, c) => {
-          const scale = parameterOf(at, 0);
-          const minimum = dtype === 'q4' ? parameterOf(at, 1) : undefined;
+        own.forEach(({ parameters }, c) => {
+          const scale = parameterOf(parameters, 0);
+          const minimum = hasMinima(dtype) ? parameterOf(parameters, 1) : undefined;
           for (const [r, row] of sums.entries()) {
             f.set(row[c]!, row[c]!.add(whole[r]![c]!.toF32x4().mul(scale)));
             if (minimum) f.set(row[c]!, row[c]!.add(F32x4.loadOne(numbers[r]!).mul(minimum)));
           }
-          f.advance(at, 2 * parameters);
+          f.advance(parameters, stored.parameterBytes);
         });
-        if (dtype === 'q4') for (const at of numbers) f.advance(at, 4);
+        if (hasMinima(dtype)) for (const at of numbers) f.advance(at, 4);
       });
       // The scale of a row stands behind its numbers, where its address has come to.
       sums.forEach((row, r) => {

@@ -1,4 +1,4 @@
-import { type DType, type QuantisedDType, quantBlock, quantisedFormats, type Scalars } from '../contract.ts';
+import { type DType, quantBlock, type Scalars } from '../contract.ts';
 import type { WasmFeature } from '../wasm/features.ts';
 import { type FunctionBuilder, type ModuleBuilder, range } from '../wasm/function.ts';
 import { type WasmVariant, wasmVariant } from '../wasm/kernel.ts';
@@ -9,6 +9,7 @@ import { F32x4, I32x4 } from '../wasm/vectors.ts';
 import type { Epilogue } from './epilogue.ts';
 import type { MatmulLike, MatmulTensors } from './index.ts';
 import { defineFinish, divideUp, tileRows } from './panels.ts';
+import { hasMinima, openBlocks } from './weight-rows.ts';
 
 const tileBytes = tileRows * columnBytes;
 /** Bytes of neighbouring inputs that are multiplied and added at once: a step of a row. */
@@ -49,20 +50,20 @@ export interface Rounding {
 
 /** Where things lie in memory, in bytes. */
 function layoutOf({ steps, scaledBlocks, zero }: Rounding, dtype: DType) {
-  // A block with a minimum, scale * quant + minimum, has besides the scaled products the minimum times the sum of x.
-  const hasMinima = dtype === 'q4';
+  // A block with a minimum has besides the scaled products the minimum times the sum of x.
+  const isSummed = hasMinima(dtype);
   const scales = steps * columnBytes;
   const starts = scales + columnBytes;
   const minima = starts + (zero === 0 ? 0 : columnBytes);
   return {
-    hasMinima,
+    isSummed,
     /** Parts of a packed block of eight rows of the weight, behind its steps; `starts` is what its sums begin with. */
     scales,
     starts,
     minima,
-    packedBlock: minima + (hasMinima ? columnBytes : 0),
+    packedBlock: minima + (isSummed ? columnBytes : 0),
     /** In a panel of `x`: the scale and the sum of a block stand behind its steps. */
-    panelBlock: stepStride * (steps + Number(scaledBlocks) + Number(hasMinima)),
+    panelBlock: stepStride * (steps + Number(scaledBlocks) + Number(isSummed)),
     panelOnce: scaledBlocks ? 0 : stepStride,
   };
 }
@@ -77,8 +78,6 @@ export const roundedPanels = <S extends Scalars>(
   epilogue: Epilogue,
   rounding: Rounding,
 ): WasmVariant<MatmulTensors, S> => {
-  // That of q4 takes the most.
-  const largest = layoutOf(rounding, 'q4');
   const panelBytesOf = (inputs: I32, dtype: DType) => {
     const { panelBlock, panelOnce } = layoutOf(rounding, dtype);
     return inputs.div(quantBlock).mul(panelBlock).add(panelOnce);
@@ -88,10 +87,14 @@ export const roundedPanels = <S extends Scalars>(
     approximate: rounding.approximate,
     needs: rounding.needs,
     fits: ({ rows }, { weight }) => rows >= rounding.leastRows && weight in rounding.packBlock,
-    scratch: ({ rows, inputs }) => ({
-      shared: divideUp(rows, tileRows) * ((inputs / quantBlock) * largest.panelBlock + largest.panelOnce),
-      own: tileBytes + (inputs / quantBlock) * largest.packedBlock,
-    }),
+    scratch({ rows, inputs }, { weight }) {
+      const { panelBlock, panelOnce, packedBlock } = layoutOf(rounding, weight);
+      const blocks = inputs / quantBlock;
+      return {
+        shared: divideUp(rows, tileRows) * (blocks * panelBlock + panelOnce),
+        own: tileBytes + blocks * packedBlock,
+      };
+    },
     tolerance: operation.tolerance + rounding.tolerance(epilogue.factors),
     stages: [
       {
@@ -103,13 +106,13 @@ export const roundedPanels = <S extends Scalars>(
             const [x, rows, inputs] = [kernel.tensor('x'), kernel.size('rows'), kernel.size('inputs')];
             const rowBytes = f.let(inputs.shl(2));
             const panelBytes = f.let(panelBytesOf(inputs, dtypes.weight));
-            const { hasMinima } = layoutOf(rounding, dtypes.weight);
+            const { isSummed } = layoutOf(rounding, dtypes.weight);
             kernel.eachUnit((unit) => {
               const panel = f.let(kernel.sharedScratch.add(unit.mul(panelBytes)));
               for (const r of range(tileRows)) {
                 const row = unit.mul(tileRows).add(r).min(rows.sub(1));
                 const from = f.let(x.add(row.mul(rowBytes)));
-                rounding.roundRow(f, from, rowBytes, panel.add(stepBytes * r), hasMinima);
+                rounding.roundRow(f, from, rowBytes, panel.add(stepBytes * r), isSummed);
               }
             });
           });
@@ -154,27 +157,16 @@ export const roundedPanels = <S extends Scalars>(
 /** `pack(weight, row, rows, inputs, to)`: eight rows of quants and their parameters, block by block. */
 function definePack(module: ModuleBuilder, rounding: Rounding, dtype: DType) {
   const at = layoutOf(rounding, dtype);
-  const { bits, parameters } = quantisedFormats[dtype as QuantisedDType];
-  const blockBytes = (quantBlock * bits) / 8;
   const packBlock = rounding.packBlock[dtype]!;
   return module.define([Address, I32, I32, I32, Address], (f, [weight, row, rows, inputs, to]) => {
     const products = rounding.products(f);
     const zero = f.let(I32x4.const(rounding.zero));
-    const blocks = f.let(inputs.div(quantBlock));
-    const first = f.let(weight.add(rows.mul(blocks).mul(blockBytes)));
+    const stored = openBlocks(f, dtype, { weight, rows, inputs });
     for (const half of range(tileColumns / 4)) {
-      const sources = range(4).map((c) =>
-        f.let(
-          row
-            .add(4 * half + c)
-            .min(rows.sub(1))
-            .mul(blocks),
-        ),
-      );
-      const quants = sources.map((source) => f.let(weight.add(source.mul(blockBytes))));
-      const own = sources.map((source) => f.let(first.add(source.mul(2 * parameters))));
+      const own = range(4).map((c) => stored.of(row.add(4 * half + c)));
+      const quants = own.map((each) => each.quants);
       const block = f.let(to.add(16 * half));
-      f.for(0, blocks, 1, () => {
+      f.for(0, stored.blocks, 1, () => {
         packBlock(f, quants, block);
         if (rounding.zero !== 0) {
           const start = f.let(I32x4.const(0));
@@ -183,12 +175,12 @@ function definePack(module: ModuleBuilder, rounding: Rounding, dtype: DType) {
           }
           f.store(block, start, at.starts);
         }
-        for (const [c, parameter] of own.entries()) {
-          f.store(block, f16ToF32(f, I32.load16Signed(parameter)), at.scales + 4 * c);
-          if (at.hasMinima) f.store(block, f16ToF32(f, I32.load16Signed(parameter, 2)), at.minima + 4 * c);
-          f.advance(parameter, 2 * parameters);
+        for (const [c, { parameters }] of own.entries()) {
+          f.store(block, f16ToF32(f, I32.load16Signed(parameters)), at.scales + 4 * c);
+          if (at.isSummed) f.store(block, f16ToF32(f, I32.load16Signed(parameters, 2)), at.minima + 4 * c);
+          f.advance(parameters, stored.parameterBytes);
         }
-        for (const from of quants) f.advance(from, blockBytes);
+        for (const from of quants) f.advance(from, stored.blockBytes);
         f.advance(block, at.packedBlock);
       });
     }
@@ -218,10 +210,10 @@ function defineTile(module: ModuleBuilder, rounding: Rounding, dtype: DType, rel
         f.advance(x, stepStride);
       });
       const scales = halves.map((half) => f.let(F32x4.load(weight, half)));
-      const minima = at.hasMinima ? halves.map((half) => f.let(F32x4.load(weight, at.minima - at.scales + half))) : [];
+      const minima = at.isSummed ? halves.map((half) => f.let(F32x4.load(weight, at.minima - at.scales + half))) : [];
       sums.forEach((row, r) => {
         const ownScale = scaledBlocks ? f.let(F32x4.loadSplat(x, stepBytes * r)) : undefined;
-        const ownSum = at.hasMinima
+        const ownSum = at.isSummed
           ? f.let(F32x4.loadSplat(x, at.panelBlock - stepStride * (steps + 1) + stepBytes * r))
           : undefined;
         for (const [v, sum] of row.entries()) {

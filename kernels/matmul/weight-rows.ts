@@ -1,4 +1,4 @@
-import { type DType, quantBlock } from '../contract.ts';
+import { type DType, type QuantisedDType, quantBlock, quantisedFormats } from '../contract.ts';
 import type { FunctionBuilder } from '../wasm/function.ts';
 import { f16ToF32, f16ToF32x4 } from '../wasm/mathematics.ts';
 import { type Address, F32, I32 } from '../wasm/scalars.ts';
@@ -16,6 +16,31 @@ export interface WeightPlace {
   readonly row: I32;
   readonly rows: I32;
   readonly inputs: I32;
+}
+
+/** Whether a weight is scale * quant + minimum, and not scale * quant. */
+export const hasMinima = (dtype: DType): boolean => dtype === 'q4';
+
+/** The rows of a quantised weight block by block, as they lie. */
+export function openBlocks(f: FunctionBuilder, dtype: DType, { weight, rows, inputs }: Omit<WeightPlace, 'row'>) {
+  const { bits, parameters } = quantisedFormats[dtype as QuantisedDType];
+  const blockBytes = (quantBlock * bits) / 8;
+  const parameterBytes = 2 * parameters;
+  const blocks = f.let(inputs.div(quantBlock));
+  const firstParameter = f.let(weight.add(rows.mul(blocks).mul(blockBytes)));
+  return {
+    /** In a row. */
+    blocks,
+    /** Of the quants of a block, and of its parameters. */
+    blockBytes,
+    parameterBytes,
+    /** Where those of a row begin; beyond the last row, those of the last. */
+    of(row: I32) {
+      const first = f.let(row.min(rows.sub(1)).mul(blocks));
+      const quants = f.let(weight.add(first.mul(blockBytes)));
+      return { quants, parameters: f.let(firstParameter.add(first.mul(parameterBytes))) };
+    },
+  };
 }
 
 /** Puts the addresses of a row into variables. How each dtype is stored is said in dtypes.ts. */

@@ -46,7 +46,7 @@ export interface WasmVariant<T extends Tensors = Tensors, S extends Scalars = Sc
   fits(dims: Dims<T>, dtypes: DTypes<T>): boolean;
   /** Sizes to make code for; operations that agree in them and in their dtypes share it. */
   specialise(dims: Dims<T>): Constants;
-  scratch(dims: Dims<T>): Scratch;
+  scratch(dims: Dims<T>, dtypes: DTypes<T>): Scratch;
   readonly stages: readonly Stage<T, S>[];
   /** The operation's tolerance, larger where this variant rounds its inputs to fewer bits. */
   readonly tolerance: number;
