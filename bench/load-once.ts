@@ -2,7 +2,7 @@
  * One loading, or one reading, of a model folder in a process of its own: what came of it, as JSON on standard output.
  * Run by bench/load.ts with the task as its argument.
  */
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { WeightDType } from '../engine/index.ts';
 import { openModelFolder } from '../engine/node/disk-folder.ts';
@@ -72,7 +72,7 @@ function pages(bytes: number): Uint8Array {
 async function keep(folder: string): Promise<ReadRun> {
   const files = await weightFiles(folder);
   await plainRead(files);
-  const sizes = await Promise.all(files.map(async (file) => (await (await open(file)).stat()).size));
+  const sizes = await Promise.all(files.map(async (file) => (await stat(file)).size));
   const memory = pages(sizes.reduce((a, b) => a + b, 0) + chunkBytes);
   return read(files, (position, bytes) => memory.subarray(position, position + bytes));
 }

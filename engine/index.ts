@@ -19,7 +19,7 @@ export type { DeviceChoice, DeviceDecision, OpenDeviceOptions } from './device-c
 export { DeviceError, ModelError, SessionError } from './errors.ts';
 export type { Folder, FolderFile } from './folder.ts';
 export type { Probe } from './forward.ts';
-export { type Context, cacheTokensWithin } from './kv-cache.ts';
+export { bytesPerToken, type Context, cacheTokensWithin } from './kv-cache.ts';
 export { Llama, type LlamaOptions, type SequenceInput } from './llama.ts';
 export { type MemoryNeeds, memoryNeeds } from './memory-needs.ts';
 export { mergedSource } from './merged-source.ts';

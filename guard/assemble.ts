@@ -4,6 +4,7 @@ import type { DeviceChoice, DeviceDecision, OpenDeviceOptions } from '../engine/
 import { reasonOf } from '../engine/errors.ts';
 import type { Folder } from '../engine/folder.ts';
 import {
+  bytesPerToken,
   cacheTokensWithin,
   Llama,
   type LlamaConfig,
@@ -78,7 +79,10 @@ export function resolveCacheTokens(cacheMemory: number | undefined, config: Llam
   if (cacheMemory === undefined) return {};
   const cacheTokens = cacheTokensWithin(cacheMemory, config);
   if (cacheTokens > 0) return { cacheTokens };
-  throw new OptionError('option-invalid', `The cache memory must hold one token or more, but is ${cacheMemory} bytes.`);
+  throw new OptionError(
+    'option-invalid',
+    `The cache memory must hold one token or more, ${bytesPerToken(config)} bytes each with this model, but is ${cacheMemory} bytes.`,
+  );
 }
 
 /** Hashes the model with what decides how text becomes tokens, and turns a prompt. */

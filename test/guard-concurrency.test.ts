@@ -136,6 +136,7 @@ describe('the memory of the cache', () => {
     expect(memoryFor(guard, guard.llama.cacheTokens + 1)).toBeGreaterThan(8 * 2 ** 20);
     await expect(Guard.load(undefined, { device: 'cpu', cacheMemory: 10 })).rejects.toMatchObject({
       code: 'option-invalid',
+      message: expect.stringContaining(`${memoryFor(guard, 1)} bytes each`),
     });
     await using small = await Guard.load(undefined, { device: 'cpu', cacheMemory: memoryFor(guard, 100) });
     await expect(small.check('x')).rejects.toMatchObject({ code: 'policy-too-long' });

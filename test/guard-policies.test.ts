@@ -284,6 +284,9 @@ describe('llama-guard policy', () => {
       policy: atDetail(excludeCategories(defaultPolicy, ['O2', 'O3']), 'names'),
     });
     expect(answer.hashes).toEqual(await hashesOf(guard));
+    const shown = await runCli(['check', 'Hello', '--verbose', '--device', 'cpu']);
+    expect(shown.stdout).toMatch(/^safe /);
+    expect(shown.stderr).toContain(`model: ${answer.hashes.model}\n`);
     const own = await runCli([...args, '--include', 'O6']);
     expect(JSON.parse(own.stdout).categories).toHaveLength(1);
     expect((await runCli([...args, '--include', 'O7'])).code).toBe(2);

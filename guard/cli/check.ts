@@ -5,7 +5,7 @@ import { LlamaGuardError } from '../../kernels/errors.ts';
 import { parseJsonLine } from '../conversation.ts';
 import { ConversationError } from '../errors.ts';
 import type { Guard } from '../guard.ts';
-import { hashesOf } from '../identity.ts';
+import { type Hashes, hashesOf } from '../identity.ts';
 import { mapInOrder } from '../in-order.ts';
 import type { Conversation } from '../options.ts';
 import type { Assessment, Excerpt } from '../score.ts';
@@ -33,7 +33,10 @@ export function checkCommand(): Command {
     .option('--file <file>', 'a conversation: [{"role": "user" | "assistant", "content": "..."}, ...]')
     .addOption(calibrationFlag())
     .addOption(shuffleFlag())
-    .option('--verbose', 'with --json, also the hashes of model, policy, instruction and calibration')
+    .option(
+      '--verbose',
+      'also the hashes of model, policy, instruction and calibration: with --json in every line, else on standard error',
+    )
     .option('--fail', 'exit with 1 where a conversation is flagged')
     .addHelpText(
       'after',
@@ -56,6 +59,7 @@ async function check(text: string | undefined, flags: CheckFlags): Promise<void>
   const conversation = flags.file === undefined ? text : await readJson(flags.file);
   await using guard = await loadFromFlags(flags);
   const about = flags.verbose ? { hashes: await hashesOf(guard) } : {};
+  if (about.hashes && !flags.json) process.stderr.write(describeHashes(about.hashes));
   const { flagged, bad } =
     conversation === undefined
       ? await checkLines(guard, flags, about)
@@ -107,6 +111,20 @@ async function* numberedLines(input: NodeJS.ReadableStream): AsyncGenerator<[lin
 /** Waits for a reader that is slower than the guard, so that answers do not pile up. */
 async function print(line: string): Promise<void> {
   if (!process.stdout.write(`${line}\n`)) await once(process.stdout, 'drain');
+}
+
+/** Hashes for a person, each on a line. */
+function describeHashes({ model, policy, instruction, calibration }: Hashes): string {
+  const named = {
+    model,
+    policy,
+    'instruction about the user': instruction.user,
+    'instruction about the agent': instruction.agent,
+    ...(calibration === null ? {} : { calibration }),
+  };
+  return Object.entries(named)
+    .map(([name, hash]) => `${name}: ${hash}\n`)
+    .join('');
 }
 
 /** An assessment for a person, on one line. */
