@@ -1,10 +1,10 @@
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { embeddedModel } from '../guard/node/load.ts';
-import { runCli as run, startCli } from './support/cli.ts';
+import { ended, runCli as run, startCli } from './support/cli.ts';
 import { testDevices } from './support/devices.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'guard-cli-'));
@@ -54,7 +54,8 @@ describe.each(testDevices.filter((device) => device !== 'webgpu without features
       '[{"role":"user","content":"Hi"},{"role":"assistant","content":"Hi, how can I help?"}]',
       '{"id":7,"messages":[{"role":"nobody","content":"x"}]}',
       '',
-      `{"id":8,"role":"user","messages":[{"role":"user","content":${JSON.stringify(suicide)}}]}`,
+      // A line separator inside of a string ends no line.
+      `{"id":8,"role":"user","messages":[{"role":"user","content":${JSON.stringify(`${suicide}\u2028`)}}]}`,
     ];
     const { code, stdout } = await run(['check', '--json', '--categories', 'none', ...on], lines.join('\n'));
     const answers = stdout
@@ -121,18 +122,49 @@ describe('llama-guard', () => {
 
   it('ends, without a word and not as if all were well, when its reader goes away', async () => {
     const child = startCli(['check', '--json', '--categories', 'none', ...cpu]);
-    const ended = new Promise((resolve) => child.on('close', resolve));
-    let stderr = '';
-    child.stderr!.on('data', (chunk) => {
-      stderr += chunk;
-    });
+    const end = ended(child);
     child.stdin!.on('error', () => {});
     child.stdin!.write('[{"role":"user","content":"Hello"}]\n'.repeat(200));
     await once(child.stdout!, 'data');
     child.stdout!.destroy();
     child.stdin!.end('[{"role":"user","content":"Hello"}]\n'.repeat(200));
-    expect({ code: await ended, stderr }).toEqual({ code: 3, stderr: '' });
+    expect(await end).toMatchObject({ code: 3, stderr: '' });
   });
+
+  it('ends when a device fails, though its input stays open', async () => {
+    const failing = file(
+      'failing-device.mjs',
+      `import { Guard } from ${JSON.stringify(new URL('../guard/guard.ts', import.meta.url).href)};
+       import { DeviceError } from ${JSON.stringify(new URL('../engine/errors.ts', import.meta.url).href)};
+       Guard.prototype.check = async () => { throw new DeviceError('device-lost', 'it is gone'); };`,
+    );
+    const child = startCli(['check', '--json', ...cpu], 'pipe', failing);
+    child.stdin!.write('[{"role":"user","content":"Hello"}]\n');
+    expect(await ended(child)).toMatchObject({ code: 3, stdout: '', stderr: 'device-lost: it is gone\n' });
+  });
+
+  it('does not take what cannot be read for the end of its input', async () => {
+    const unreadable = [openSync(folder, 'r'), openSync(join(folder, 'unreadable'), 'w')];
+    for (const input of unreadable) {
+      const { code, stdout, stderr } = await ended(
+        startCli(['check', '--json', '--fail', ...cpu], [input, 'pipe', 'pipe']),
+      );
+      expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+      expect(stderr).toMatch(/^json-invalid: Standard input cannot be read: .*(folder|EBADF)/);
+      closeSync(input);
+    }
+  });
+
+  it.runIf(existsSync('/dev/full')).each([[['policy', 'list']], [['check', 'Hello', ...cpu]]])(
+    'does not end well where its output cannot be written: %s',
+    async (args) => {
+      const full = openSync('/dev/full', 'w');
+      const { code, stderr } = await ended(startCli(args, ['ignore', full, 'pipe']));
+      closeSync(full);
+      expect(code).toBe(3);
+      expect(stderr).toContain('Standard output cannot be written: ENOSPC');
+    },
+  );
 
   it('answers bad input with 2 and a missing model with 3', async () => {
     const empty = file('empty.json', []);

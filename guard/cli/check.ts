@@ -1,9 +1,10 @@
 import { once } from 'node:events';
-import { createInterface } from 'node:readline';
+import { fstatSync } from 'node:fs';
 import { Command } from 'commander';
 import { LlamaGuardError } from '../../kernels/errors.ts';
 import { parseJsonLine } from '../conversation.ts';
 import { ConversationError } from '../errors.ts';
+import { linesOf } from '../evaluation/node/lines.ts';
 import type { Guard } from '../guard.ts';
 import { type Hashes, hashesOf } from '../identity.ts';
 import { mapInOrder } from '../in-order.ts';
@@ -78,7 +79,7 @@ async function checkLines(guard: Guard, flags: CheckFlags, about: object) {
   if (process.stdin.isTTY) process.stderr.write('Reading conversations from the terminal, one a line; Ctrl-D ends.\n');
   let flagged = false;
   let bad = false;
-  const answers = mapInOrder(numberedLines(process.stdin), linesAtOnce, async ([line, number]) => {
+  const answers = mapInOrder(inputLines(), linesAtOnce, async ([line, number]) => {
     try {
       const { id, role, messages } = parseJsonLine(line, number);
       const options = { ...checkOptions(flags), ...(role ? { role } : {}) };
@@ -92,19 +93,32 @@ async function checkLines(guard: Guard, flags: CheckFlags, about: object) {
       return JSON.stringify({ error: { code: error.code, message: error.message }, line: number });
     }
   });
-  for await (const answer of answers) await print(answer);
+  try {
+    for await (const answer of answers) await print(answer);
+  } finally {
+    // Where a device failed, the next line may still be waited for, and would keep the process alive.
+    process.stdin.destroy();
+  }
   return { flagged, bad };
 }
 
 /** Lines that are read ahead and judged side by side. */
 const linesAtOnce = 64;
 
-/** The lines that are not blank, each with its number from 1. */
-async function* numberedLines(input: NodeJS.ReadableStream): AsyncGenerator<[line: string, number: number]> {
+/** The lines of standard input that are not blank, each with its number from 1. @throws ConversationError `json-invalid` */
+async function* inputLines(): AsyncGenerator<[line: string, number: number]> {
   let number = 0;
-  for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
-    number++;
-    if (line.trim() !== '') yield [line, number];
+  try {
+    // Node.js takes a folder for an empty file.
+    if (fstatSync(process.stdin.fd).isDirectory()) throw new Error('it is a folder');
+    for await (const line of linesOf(process.stdin)) {
+      number++;
+      if (line.trim() !== '') yield [line, number];
+    }
+  } catch (cause) {
+    throw new ConversationError('json-invalid', `Standard input cannot be read: ${(cause as Error).message}.`, {
+      cause,
+    });
   }
 }
 

@@ -36,9 +36,10 @@ function explainUsage(command: Command): void {
   for (const own of command.commands) explainUsage(own);
 }
 
-// Whoever read the answers wants no more of them, as `head` does; what was not judged was not found to be safe.
-process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
-  if (code === 'EPIPE') process.exit(exitCodes.failure);
+// What was not told was not found to be safe. With EPIPE whoever read the answers wants no more of them, as `head` does.
+process.stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
+  if (code !== 'EPIPE') process.stderr.write(`Standard output cannot be written: ${message}.\n`);
+  process.exit(exitCodes.failure);
 });
 
 try {

@@ -10,17 +10,21 @@ import { EvaluationError } from '../../errors.ts';
  */
 export async function* readLines(file: string): AsyncGenerator<string, void, void> {
   const source = createReadStream(file);
-  const stream = file.endsWith('.gz') ? pipeline(source, createGunzip(), () => {}) : source;
-  const decoder = new TextDecoder();
-  let rest = '';
   try {
-    for await (const chunk of stream) {
-      const lines = (rest + decoder.decode(chunk as Buffer, { stream: true })).split(/\r?\n/);
-      rest = lines.pop()!;
-      yield* lines;
-    }
+    yield* linesOf(file.endsWith('.gz') ? pipeline(source, createGunzip(), () => {}) : source);
   } catch (cause) {
     throw notFound(file, cause as Error);
+  }
+}
+
+/** The lines of a text in UTF-8, without their ends. @throws what the stream does: `node:readline` would end without a word */
+export async function* linesOf(stream: AsyncIterable<unknown>): AsyncGenerator<string, void, void> {
+  const decoder = new TextDecoder();
+  let rest = '';
+  for await (const chunk of stream) {
+    const lines = (rest + decoder.decode(chunk as Buffer, { stream: true })).split(/\r?\n/);
+    rest = lines.pop()!;
+    yield* lines;
   }
   rest += decoder.decode();
   if (rest !== '') yield rest;
