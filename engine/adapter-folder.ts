@@ -1,8 +1,7 @@
 import { type Adapter, adapterOf } from './adapter.ts';
 import { parseAdapterConfig } from './adapter-config.ts';
 import type { LlamaConfig } from './config.ts';
-import { reasonOf } from './errors.ts';
-import { type Folder, type FolderFile, listFiles, maxConfigBytes, notFound, openFiles, readJson } from './folder.ts';
+import { type Folder, type FolderFile, listFiles, notFound, openFiles, readConfig } from './folder.ts';
 import { SafetensorsSource } from './safetensors/source.ts';
 
 /** A PEFT folder whose configuration and matrices were found to fit each other and a model. Disposing it closes its files. */
@@ -18,7 +17,7 @@ const weightsName = 'adapter_model.safetensors';
  * the header alone; the matrices stream from `source` later.
  *
  * @param model the model that it is to change
- * @throws ModelError `model-not-found` where something is not there or no JSON, with what to do about it; else what
+ * @throws ModelError `model-not-found` where something is not there, `config-invalid` where it is no JSON, with what to do about it; else what
  *   `parseAdapterConfig` and `adapterOf` throw, and `safetensors-invalid`
  */
 export async function openAdapter(folder: Folder, model: LlamaConfig): Promise<AdapterFolder> {
@@ -26,9 +25,7 @@ export async function openAdapter(folder: Folder, model: LlamaConfig): Promise<A
   const paths = { config: folder.locate(configName), weights: folder.locate(weightsName) };
   const absent = (name: string) =>
     notFound(`${folder.location}: an adapter's folder must hold ${name}, but this one has none.${adviceOn(files)}`);
-  const json = await readJson(folder, configName, maxConfigBytes).catch((cause) => {
-    throw notFound(`${paths.config}: ${reasonOf(cause)}. Download it again.`, { cause });
-  });
+  const json = await readConfig(folder, configName);
   if (json === undefined) throw absent(configName);
   const [weights] = await openFiles(folder, [weightsName]);
   if (!weights) throw absent(weightsName);

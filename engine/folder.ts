@@ -28,7 +28,7 @@ export interface Folder {
 }
 
 /** Bytes of the largest config.json, or its like, that is read. */
-export const maxConfigBytes = 1024 * 1024;
+const maxConfigBytes = 1024 * 1024;
 const maxJsonDepth = 32;
 
 /** The files of a folder. @param expected what messages say that there should be @throws ModelError `model-not-found` */
@@ -42,6 +42,17 @@ export function listFiles(folder: Folder, expected: string): Promise<readonly Fo
 export async function readJson(folder: Folder, name: string, maxBytes: number): Promise<unknown> {
   const bytes = await folder.read(name, maxBytes);
   return bytes && parseJson(bytes, maxJsonDepth);
+}
+
+/**
+ * Parses a configuration file; undefined where there is none.
+ * @throws ModelError `config-invalid` for what is no JSON that can be used, `model-not-found` where it cannot be read
+ */
+export function readConfig(folder: Folder, name: string): Promise<unknown> {
+  return readJson(folder, name, maxConfigBytes).catch((cause) => {
+    const code = cause instanceof SyntaxError || cause instanceof RangeError ? 'config-invalid' : 'model-not-found';
+    throw new ModelError(code, `${folder.locate(name)}: ${reasonOf(cause)}. Download it again.`, { cause });
+  });
 }
 
 /** Opens files, all or none: undefined in the places of those that are not there. @throws ModelError `model-not-found` */

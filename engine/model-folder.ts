@@ -2,7 +2,7 @@ import { isObject, quote } from '../kernels/json.ts';
 import type { ArchitectureName } from './architectures.ts';
 import { architectureOf, type LlamaConfig, readLlamaConfig } from './config.ts';
 import { ModelError, reasonOf } from './errors.ts';
-import { type Folder, type FolderFile, listFiles, maxConfigBytes, notFound, openFiles, readJson } from './folder.ts';
+import { type Folder, type FolderFile, listFiles, notFound, openFiles, readConfig, readJson } from './folder.ts';
 import { Problems } from './problems.ts';
 import type { QuantisedBuild } from './quantised/build.ts';
 import { checkWeights } from './quantised/check.ts';
@@ -59,7 +59,7 @@ const otherForms: readonly { readonly pattern: RegExp; readonly advice: string }
  *
  * A model folder may come from a stranger: shards are taken from the folder itself and nowhere else.
  *
- * @throws ModelError `model-not-found` where something is not there or no JSON, with what to do about it;
+ * @throws ModelError `model-not-found` where something is not there, with what to do about it;
  *   `config-invalid`, `architecture-unsupported`, `safetensors-invalid`, `tensor-missing`, `tensor-mismatch` or
  *   `dtype-unsupported` where it is there but cannot be used
  */
@@ -84,7 +84,7 @@ export async function examineModel(folder: Folder, problems: Problems): Promise<
   const wanted = `a model folder must hold ${configName} and ${singleName}`;
   const files = await problems.attemptAsync(() => listFiles(folder, wanted));
   if (!files) return none;
-  const json = await problems.attemptAsync(() => readConfig(folder, files));
+  const json = await problems.attemptAsync(() => configIn(folder, files));
   // In a folder of something else one thing is wrong: that it is one.
   const isOther = !files.some(({ name }) => name === configName) && adviceOnOtherForms(files) !== undefined;
   if (isOther) return { ...none, files };
@@ -99,10 +99,8 @@ export async function examineModel(folder: Folder, problems: Problems): Promise<
   return { ...examined, architecture, config, ...weights };
 }
 
-async function readConfig(folder: Folder, files: readonly FolderFile[]): Promise<unknown> {
-  const json = await readJson(folder, configName, maxConfigBytes).catch((cause) => {
-    throw notFound(`${folder.locate(configName)}: ${reasonOf(cause)}. Download it again.`, { cause });
-  });
+async function configIn(folder: Folder, files: readonly FolderFile[]): Promise<unknown> {
+  const json = await readConfig(folder, configName);
   if (json !== undefined) return json;
   const advice = adviceOnOtherForms(files) ?? 'Give the folder that the model was downloaded to.';
   throw notFound(`${folder.location}: a model folder must hold ${configName}, but this one has none. ${advice}`);

@@ -1,16 +1,19 @@
+/** Parses JSON that a person may have written: a byte order mark, which some editors put first, is skipped. */
+export const parseJsonText = (text: string): unknown => JSON.parse(text.replace(/^\ufeff/, ''));
+
 /**
  * Parses JSON that a stranger wrote.
  *
  * Stricter than `JSON.parse` in two ways: a name given twice in one object is refused, because readers disagree on which
  * of the two counts, and so is nesting beyond `maxDepth`, because `JSON.parse` spends memory on every level.
- * Names such as `__proto__` become plain own properties, as `JSON.parse` makes them.
+ * Names such as `__proto__` become plain own properties, as `JSON.parse` makes them. A byte order mark is skipped.
  *
  * @throws SyntaxError that says what is wrong; the caller knows the file and names it.
  */
 export function parseJson(bytes: Uint8Array, maxDepth: number): unknown {
   let text: string;
   try {
-    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {
     throw new SyntaxError('it is not valid UTF-8');
   }

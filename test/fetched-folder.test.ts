@@ -177,8 +177,8 @@ it.each<[string, Answer, string, RegExp]>([
   ['weights that are none', of(weights, { body: '{"no":"tensors"}' }), 'safetensors-invalid', /safetensors/],
   ['an endless header', of(weights, part(`bytes 0-999/${2 ** 53}`)), 'safetensors-invalid', /header/],
   ['empty weights', of(weights, { status: 416, contentRange: 'bytes */0' }), 'safetensors-invalid', /safetensors/],
-  ['an endless config.json', of('config.json', { body: ' '.repeat(2e6) }), 'model-not-found', /1048576 bytes, but has/],
-  ['a broken config.json', of('config.json', { body: '{' }), 'model-not-found', /it must be JSON/],
+  ['an endless config.json', of('config.json', { body: ' '.repeat(2e6) }), 'config-invalid', /1048576 bytes, but has/],
+  ['a broken config.json', of('config.json', { body: '{' }), 'config-invalid', /it must be JSON/],
   ['nothing to strangers', () => ({ status: 401 }), 'model-not-found', /but answers 401/],
 ])('a server is refused that sends %s', async (_, own, code, message) => {
   const folder = folderWith(own);

@@ -218,7 +218,7 @@ describe('what is not a model folder', () => {
     const folder = await modelFolder();
     await writeFile(join(folder, 'config.json'), content);
     const error = await errorOf(folder);
-    expect(error.code).toBe('model-not-found');
+    expect(error.code).toBe('config-invalid');
     expect(error.message).toMatch(message);
     expect(error.message).toContain(join(folder, 'config.json'));
   });

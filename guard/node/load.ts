@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import { parseJsonText } from '../../kernels/json.ts';
 import { type Calibration, parseCalibration } from '../calibration/calibration.ts';
 import { CalibrationError, PolicyError } from '../errors.ts';
 import { builtInPolicies } from '../policies/index.ts';
@@ -13,7 +14,7 @@ export async function readPolicy(file: string): Promise<Policy> {
   const text = await readFile(file, 'utf8').catch((cause) => {
     throw new PolicyError(
       'policy-not-found',
-      `The policy file ${file} cannot be read, and no built-in policy has that name: there are ${Object.keys(builtInPolicies).join(', ')}.`,
+      `The policy file ${file} cannot be read: ${cause.message}; and no built-in policy has that name: there are ${Object.keys(builtInPolicies).join(', ')}.`,
       { cause },
     );
   });
@@ -29,11 +30,17 @@ export async function policyNamed(nameOrFile: string): Promise<Policy> {
 /** Reads and validates a calibration file. @throws CalibrationError `calibration-not-found`, `calibration-invalid` */
 export async function readCalibration(file: string): Promise<Calibration> {
   const text = await readFile(file, 'utf8').catch((cause) => {
-    throw new CalibrationError('calibration-not-found', `The calibration file ${file} cannot be read.`, { cause });
+    throw new CalibrationError(
+      'calibration-not-found',
+      `The calibration file ${file} cannot be read: ${cause.message}.`,
+      {
+        cause,
+      },
+    );
   });
   let json: unknown;
   try {
-    json = JSON.parse(text);
+    json = parseJsonText(text);
   } catch (cause) {
     throw new CalibrationError('calibration-invalid', `${file} is not JSON: ${(cause as Error).message}.`, { cause });
   }

@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { pipeline } from 'node:stream';
 import { createGunzip } from 'node:zlib';
+import { parseJsonText } from '../../../kernels/json.ts';
 import { EvaluationError } from '../../errors.ts';
 
 /**
@@ -43,7 +44,7 @@ export const readText = (file: string): Promise<string> =>
 /** @throws EvaluationError of the given code, naming the file */
 export function parseJson(text: string, file: string, invalid: EvaluationError['code']): unknown {
   try {
-    return JSON.parse(text);
+    return parseJsonText(text);
   } catch (cause) {
     throw new EvaluationError(invalid, `${file} is not JSON: ${(cause as Error).message}`, { cause });
   }
