@@ -1,7 +1,9 @@
 import type { Backend, DeviceDescription } from './backend.ts';
+import { DeviceError } from './errors.ts';
 import type { OpenWebGpuOptions } from './webgpu/open.ts';
 
-export type DeviceChoice = 'auto' | 'webgpu' | 'cpu';
+export const deviceChoices = ['auto', 'webgpu', 'cpu'] as const;
+export type DeviceChoice = (typeof deviceChoices)[number];
 
 /** Which device a choice came down to on this machine, and why. */
 export interface DeviceDecision {
@@ -40,7 +42,8 @@ export interface DevicePlatform {
 /**
  * Opens a device: with `auto`, a GPU where there is one, else the processor, which is faster at being itself than at
  * playing a GPU.
- * @throws DeviceError `device-unavailable` where `webgpu` is asked for and there is none; ContractError `no-variant`
+ * @throws DeviceError `device-unavailable` where `webgpu` is asked for and there is none, or what is no device; ContractError
+ *   `no-variant`
  */
 export async function chooseDevice(
   choice: DeviceChoice,
@@ -53,6 +56,9 @@ export async function chooseDevice(
   };
   if (choice === 'cpu') return cpu('asked for');
   if (choice === 'webgpu') return decide(await platform.openWebGpu(), 'asked for');
+  if (choice !== 'auto') {
+    throw new DeviceError('device-unavailable', `There is no device '${choice}': give ${deviceChoices.join(', ')}.`);
+  }
   const adapter = await platform.findWebGpuAdapter();
   if (!adapter) return cpu(`there is no WebGPU adapter. ${platform.howToGetWebGpu}`);
   if (adapter.software) {

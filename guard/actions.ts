@@ -13,5 +13,6 @@ export function actionOf(policy: Policy, unsafe: boolean, scores: readonly Categ
   const violated = new Set(scores.filter((category) => category.violated).map(({ code }) => code));
   const meant = policy.categories.filter(({ code }) => violated.has(code));
   const considered = meant.length > 0 ? meant : unsafe ? policy.categories : [];
-  return actions.find((action) => considered.some((category) => (category.action ?? 'block') === action)) ?? 'allow';
+  if (considered.length === 0) return 'allow';
+  return actions.find((action) => considered.some((category) => (category.action ?? 'block') === action)) ?? 'block';
 }

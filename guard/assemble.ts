@@ -1,6 +1,11 @@
 import { openAdapter, openAdapters } from '../engine/adapter-folder.ts';
 import type { Backend } from '../engine/backend.ts';
-import type { DeviceChoice, DeviceDecision, OpenDeviceOptions } from '../engine/device-choice.ts';
+import {
+  type DeviceChoice,
+  type DeviceDecision,
+  deviceChoices,
+  type OpenDeviceOptions,
+} from '../engine/device-choice.ts';
 import { reasonOf } from '../engine/errors.ts';
 import type { Folder } from '../engine/folder.ts';
 import {
@@ -18,14 +23,14 @@ import { type TuningStore, tune } from '../engine/tuning.ts';
 import { weightDTypes } from '../kernels/contract.ts';
 import { assertFits } from '../tokenizer/index.ts';
 import { tokenizerIn } from '../tokenizer/load.ts';
-import { assertCalibrates } from './calibration/calibration.ts';
+import { assertCalibrates, parseCalibration } from './calibration/calibration.ts';
 import { OptionError, PolicyError } from './errors.ts';
 import { folderFormat } from './folder-format.ts';
 import type { PromptFormat } from './formats/index.ts';
 import { adaptedName, type Guard, type GuardParts } from './guard.ts';
 import { adaptedHash, modelHash } from './identity.ts';
-import type { LoadOptions } from './options.ts';
-import { type Policy, parsePolicyText } from './policy.ts';
+import { assertOneOf, assertOptions, type LoadOptions, tunings } from './options.ts';
+import { assertValid, type Policy, parsePolicyText } from './policy.ts';
 
 /** What a platform brings to a guard: Node.js, or a page. */
 export interface GuardPlatform<Place> {
@@ -107,6 +112,9 @@ export async function assembleGuard<Result extends Guard, Place>(
   platform: GuardPlatform<Place>,
   create: (parts: Omit<GuardParts, 'reload'>) => Result,
 ): Promise<Result> {
+  assertOptions(options);
+  assertOneOf('device', options.device, deviceChoices);
+  assertOneOf('tuning', options.tuning, tunings);
   const { signal } = options;
   signal?.throwIfAborted();
   try {
@@ -140,6 +148,8 @@ async function assemble<Result extends Guard, Place>(
     const format = await folderFormat(opened, options.promptFormat);
     const { policy: asked = (own) => own } = options;
     const policy = typeof asked === 'function' ? asked(await folderPolicy(opened, format)) : asked;
+    // Before the weights, which may take minutes; where it is not the model's own.
+    if (policy !== format.policy) assertValid(policy, "'policy'");
     const dtype = resolveDType(options.dtype, opened);
     const sizes = resolveCacheTokens(options.cacheMemory, config);
     const plain = await hashOf(opened);
@@ -151,7 +161,7 @@ async function assemble<Result extends Guard, Place>(
     for (const [name, adapter] of Object.entries(adapters)) {
       adapterHashes.set(name, await adaptedHash(model.hash, adapter));
     }
-    const { calibration } = options;
+    const calibration = options.calibration && parseCalibration(options.calibration, "'calibration'");
     const ofAdapter = [...adapterHashes.values()].some((hash) => hash === calibration?.model.hash);
     if (calibration && !ofAdapter) assertCalibrates(calibration, { model, dtype });
     const { tuning = 'use', onTuning, signal } = options;

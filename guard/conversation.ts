@@ -1,14 +1,8 @@
+import { parseJsonText } from '../kernels/json.ts';
 import { ConversationError } from './errors.ts';
 import type { Role, Speaker, Turn } from './messages.ts';
+import type { CheckRequest, Conversation } from './options.ts';
 import type { Policy } from './policy.ts';
-
-/** One line of JSONL input. `messages` is checked by `parseConversation`, so that a bad one can be answered by its `id`. */
-export interface LineRequest {
-  /** Any JSON value, to be carried over to the answer. */
-  readonly id?: unknown;
-  readonly role?: Role;
-  readonly messages: unknown;
-}
 
 /**
  * Turns a list of messages, or a string that stands for one user message, into turns.
@@ -41,21 +35,22 @@ export function lastSpeaker(turns: readonly Turn[]): Role {
 
 /**
  * Reads one JSONL line: an array of messages, or `{"id"?, "role"?, "messages": [...]}` whose other fields (the labels of
- * an evaluation set, say) are ignored.
+ * an evaluation set, say) are ignored. The messages are checked when they are judged, so that bad ones can be answered by
+ * their `id`, which may be any JSON value.
  *
  * @param lineNumber from 1; a byte order mark is skipped on the first line
  * @throws ConversationError `json-invalid` for what is not such a line, `role-unsupported` for its `role`
  */
-export function parseJsonLine(line: string, lineNumber: number): LineRequest {
+export function parseJsonLine(line: string, lineNumber: number): CheckRequest<unknown> {
   let value: unknown;
   try {
-    value = JSON.parse(lineNumber === 1 ? line.replace(/^\ufeff/, '') : line);
+    value = lineNumber === 1 ? parseJsonText(line) : JSON.parse(line);
   } catch (cause) {
     throw new ConversationError('json-invalid', `line ${lineNumber} is not JSON: ${(cause as Error).message}`, {
       cause,
     });
   }
-  if (Array.isArray(value)) return { messages: value };
+  if (Array.isArray(value)) return { messages: value as Conversation };
   if (typeof value !== 'object' || value === null || !Object.hasOwn(value, 'messages')) {
     const found = isRecord(value) ? 'an object without "messages"' : typeName(value);
     throw new ConversationError(
@@ -65,7 +60,7 @@ export function parseJsonLine(line: string, lineNumber: number): LineRequest {
   }
   const { id, role, messages } = value as Record<string, unknown>;
   return {
-    messages,
+    messages: messages as Conversation,
     ...(id === undefined ? {} : { id }),
     ...(role === undefined || role === null ? {} : { role: parseRole(role, `line ${lineNumber}`) }),
   };

@@ -5,24 +5,27 @@ import type { Tokenizer } from '../tokenizer/index.ts';
 import { actionOf, hasRules } from './actions.ts';
 import { assertCalibrates, type Calibration, calibrationOf, type RoleCalibration } from './calibration/calibration.ts';
 import { decide } from './calibration/decide.ts';
-import { lastSpeaker, parseConversation } from './conversation.ts';
-import { OptionError } from './errors.ts';
+import { isRecord, lastSpeaker, parseConversation, parseRole, quote, typeName } from './conversation.ts';
+import { ConversationError, OptionError } from './errors.ts';
 import { assertAskable } from './formats/chat-template.ts';
 import type { PromptFormat } from './formats/index.ts';
 import { makeHarmless } from './hostile/index.ts';
 import { instructionHash, policyHash } from './identity.ts';
 import { mapInOrder } from './in-order.ts';
 import { type Instruction, instructionOf } from './instruction.ts';
-import type {
-  CategoryMode,
-  CheckAnswer,
-  CheckManyOptions,
-  CheckOptions,
-  CheckRequest,
-  Conversation,
+import {
+  assertOneOf,
+  assertOptions,
+  type CategoryMode,
+  type CheckAnswer,
+  type CheckManyOptions,
+  type CheckOptions,
+  type CheckRequest,
+  type Conversation,
+  categoryModes,
 } from './options.ts';
 import { categoryOrders } from './orders.ts';
-import { assertDistinguishable, atDetail, type Policy } from './policy.ts';
+import { assertDistinguishable, assertValid, atDetail, details, type Policy } from './policy.ts';
 import { type KnownWindows, Reader, type Task } from './reader.ts';
 import { averageOf } from './reading.ts';
 import type { Assessment, CategoryScore } from './score.ts';
@@ -70,6 +73,8 @@ export class Guard implements AsyncDisposable {
   readonly #reload: () => Promise<Guard>;
   /** Checks under way. */
   readonly #running = new Set<Promise<unknown>>();
+  /** Policies that were found to be sound, as they stood then. */
+  readonly #sound = new WeakMap<Policy, string>();
   #disposed = false;
 
   /** @throws PolicyError; TokenizerError `tokenizer-mismatch` where it is not of a guard in this prompt format */
@@ -86,9 +91,9 @@ export class Guard implements AsyncDisposable {
     this.#reload = parts.reload;
     this.#reader = new Reader(parts.llama, parts.tokenizer, parts.format);
     this.#assertPolicy(parts.policy);
+    assertAskable(parts.format, parts.policy);
   }
 
-  /**
   /** The names of the adapters that checks may ask for. */
   get adapters(): readonly string[] {
     return [...this.#adapterHashes.keys()];
@@ -123,7 +128,9 @@ export class Guard implements AsyncDisposable {
    * }
    */
   stream(conversation: Conversation, options: StreamOptions = {}): GuardStream {
-    if (conversation.length > 0) this.#validate(conversation, options);
+    // The answer may be the first that is said.
+    this.#validate(Array.isArray(conversation) && conversation.length === 0 ? '' : conversation, options);
+    this.#orderCount(options);
     const known: KnownWindows = new Map();
     return new GuardStream(conversation, options, {
       check: (soFar, checkOptions) => this.#check(soFar, checkOptions, known),
@@ -136,21 +143,27 @@ export class Guard implements AsyncDisposable {
    * Some are taken ahead and judged side by side. A bad one is answered by its error and the rest goes on; a failing
    * device ends the iteration with its error. When the iteration is left early, what is under way is given up.
    */
-  async *checkMany(
-    requests: AsyncIterable<CheckRequest> | Iterable<CheckRequest>,
-    { concurrency = 64, ...options }: CheckManyOptions = {},
-  ): AsyncGenerator<CheckAnswer, void, void> {
+  async *checkMany<Id = string | number>(
+    requests: AsyncIterable<CheckRequest<Id>> | Iterable<CheckRequest<Id>>,
+    manyOptions: CheckManyOptions = {},
+  ): AsyncGenerator<CheckAnswer<Id>, void, void> {
+    assertOptions(manyOptions);
+    const { concurrency = 64, ...options } = manyOptions;
     if (!(Number.isInteger(concurrency) && concurrency > 0)) {
       throw new OptionError(
         'option-invalid',
         `The concurrency must be a positive whole number, but is ${concurrency}.`,
       );
     }
-    yield* mapInOrder(requests, concurrency, async ({ id, role, messages }, stopped): Promise<CheckAnswer> => {
-      const tag = id === undefined ? {} : { id };
+    yield* mapInOrder(requests, concurrency, async (request, stopped): Promise<CheckAnswer<Id>> => {
+      const tag = isRecord(request) && request.id !== undefined ? { id: request.id } : {};
       const signal = options.signal ? AbortSignal.any([options.signal, stopped]) : stopped;
       try {
-        return { ...tag, assessment: await this.check(messages, { ...options, ...(role ? { role } : {}), signal }) };
+        const { messages, role } = asRequest(request);
+        return {
+          ...tag,
+          assessment: await this.check(messages, { ...options, ...(role == null ? {} : { role }), signal }),
+        };
       } catch (error) {
         if (!(error instanceof LlamaGuardError) || error.code.startsWith('device-')) throw error;
         return { ...tag, error };
@@ -159,7 +172,10 @@ export class Guard implements AsyncDisposable {
   }
 
   /** Lets the model write its verdict and reads it strictly; of a long conversation, about its last window. */
-  write(conversation: Conversation, options: Omit<CheckOptions, 'threshold' | 'categories'> = {}): Promise<Verdict> {
+  write(
+    conversation: Conversation,
+    options: Omit<CheckOptions, 'threshold' | 'categories' | 'shuffleCategories'> = {},
+  ): Promise<Verdict> {
     return this.#run(async () => this.#reader.write(this.#validate(conversation, options).task));
   }
 
@@ -241,17 +257,24 @@ export class Guard implements AsyncDisposable {
   }
 
   #validate(conversation: Conversation, options: CheckOptions) {
+    assertOptions(options);
     const { detail = 'examples', threshold, adapter, signal } = options;
     this.#assertAdapter(adapter);
-    const policy = atDetail(options.policy ?? this.policy, detail);
-    if (threshold !== undefined && !(threshold >= 0 && threshold <= 1)) {
-      throw new OptionError('option-invalid', `The threshold must lie between 0 and 1, but is ${threshold}.`);
+    assertOneOf('detail', detail, details);
+    assertOneOf('categories', options.categories, categoryModes);
+    if (threshold !== undefined && !(typeof threshold === 'number' && threshold >= 0 && threshold <= 1)) {
+      const found = typeof threshold === 'number' ? threshold : quote(threshold);
+      throw new OptionError('option-invalid', `The threshold must be a number from 0 to 1, but is ${found}.`);
     }
-    if (policy !== this.policy) this.#assertPolicy(policy);
+    const whole = options.policy ?? this.policy;
+    this.#assertPolicy(whole);
+    const policy = atDetail(whole, detail);
+    assertAskable(this.format, policy);
     const spoken = parseConversation(conversation, policy);
     const { turns, normalised, suspicions } = makeHarmless(spoken);
     const spellings = normalised ? [turns, normalised] : [turns];
-    const task: Task = { policy, role: options.role ?? lastSpeaker(spoken), spellings, adapter, signal };
+    const role = options.role === undefined ? lastSpeaker(spoken) : parseRole(options.role, "'role'");
+    const task: Task = { policy, role, spellings, adapter, signal };
     return { task, suspicions };
   }
 
@@ -286,12 +309,24 @@ export class Guard implements AsyncDisposable {
     throw new OptionError('option-invalid', `This guard has no adapter '${adapter}': ${known}.`);
   }
 
+  /** Looks at a policy when it comes first, and again where it has changed since: it may be anyone's. */
   #assertPolicy(policy: Policy): void {
-    assertAskable(this.format, policy);
+    if (this.#sound.has(policy) && this.#sound.get(policy) === JSON.stringify(policy)) return;
+    if (policy !== this.format.policy) assertValid(policy, "'policy'");
     const { list } = this.format.answer;
     const { unknownId } = this.tokenizer;
     if (list) assertDistinguishable(policy, (text) => this.tokenizer.encode(text), unknownId, list.written);
+    this.#sound.set(policy, JSON.stringify(policy));
   }
+}
+
+/** @throws ConversationError `conversation-invalid` */
+function asRequest<Id>(request: CheckRequest<Id>): CheckRequest<Id> {
+  if (isRecord(request)) return request;
+  throw new ConversationError(
+    'conversation-invalid',
+    `a request is an object {"id"?, "role"?, "messages"}, not ${typeName(request)}`,
+  );
 }
 
 /** What a model with an adapter is called. */

@@ -1,3 +1,3 @@
 /** The guard: a policy, a role and a conversation in; calibrated safe/unsafe scores out. */
-export { Guard } from './node/guard.ts';
+export { type DiskPlace, Guard } from './node/guard.ts';
 export * from './portable.ts';

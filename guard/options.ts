@@ -2,6 +2,8 @@ import type { DeviceChoice, OpenDeviceOptions } from '../engine/device-choice.ts
 import type { OnProgress, OnTuning, WeightDType } from '../engine/index.ts';
 import type { LlamaGuardError } from '../kernels/errors.ts';
 import type { Calibration } from './calibration/calibration.ts';
+import { isRecord, quote, typeName } from './conversation.ts';
+import { OptionError } from './errors.ts';
 import type { Message, Role } from './messages.ts';
 import type { Detail, Policy } from './policy.ts';
 import type { Assessment } from './score.ts';
@@ -10,7 +12,8 @@ import type { Assessment } from './score.ts';
 export type Conversation = string | readonly Message[];
 
 /** Category scores: none; `joint`, read off one written list; `single`, a pass a category with a policy of it alone. */
-export type CategoryMode = 'none' | 'joint' | 'single';
+export const categoryModes = ['none', 'joint', 'single'] as const;
+export type CategoryMode = (typeof categoryModes)[number];
 
 export interface CheckOptions {
   /** How much of the policy's categories the model is told; by default all, its examples too. */
@@ -37,13 +40,15 @@ export interface CheckManyOptions extends CheckOptions {
   readonly concurrency?: number;
 }
 
+export const tunings = ['use', 'measure', 'ignore'] as const;
+
 /** @typeParam Place where folders are: paths in Node.js */
-export interface LoadOptions<Place = string> extends Omit<OpenDeviceOptions, 'tuning'> {
+export interface LoadOptions<Place = string> extends Omit<OpenDeviceOptions, 'tuning' | 'memoryNeeded'> {
   /**
    * Kernel choices that were measured on this adapter: `use` them where there are some (the default), `measure` what is
    * not known of this model yet and keep it for the next load, or `ignore` them.
    */
-  readonly tuning?: 'use' | 'measure' | 'ignore';
+  readonly tuning?: (typeof tunings)[number];
   readonly device?: DeviceChoice;
   /** How weights are held; `auto` keeps what the checkpoint has, q8 and q4 quantise it while loading. */
   readonly dtype?: 'auto' | WeightDType;
@@ -76,14 +81,32 @@ export interface LoadOptions<Place = string> extends Omit<OpenDeviceOptions, 'tu
 }
 
 /** A conversation among many. */
-export interface CheckRequest {
-  readonly id?: string | number;
+export interface CheckRequest<Id = string | number> {
+  /** Carried over to the answer. */
+  readonly id?: Id;
   readonly role?: Role;
   readonly messages: Conversation;
 }
 
 /** An answer among many: an assessment, or why there is none. */
-export type CheckAnswer = { readonly id?: string | number } & (
+export type CheckAnswer<Id = string | number> = { readonly id?: Id } & (
   | { readonly assessment: Assessment; readonly error?: never }
   | { readonly error: LlamaGuardError; readonly assessment?: never }
 );
+
+/** @throws OptionError `option-invalid` for what was given and is none of the choices */
+export function assertOneOf(option: string, value: unknown, choices: readonly string[]): void {
+  if (value === undefined || choices.includes(value as string)) return;
+  throw new OptionError('option-invalid', `'${option}' must be ${choices.join(', ')}, but is ${quote(value)}.`);
+}
+
+/** @throws OptionError `option-invalid` for options that are no object, or whose signal is none */
+export function assertOptions(options: unknown): void {
+  if (!isRecord(options)) {
+    throw new OptionError('option-invalid', `Options are an object, not ${typeName(options)}.`);
+  }
+  const { signal } = options;
+  // Another window's signal is none of this one's class.
+  if (signal === undefined || (isRecord(signal) && typeof signal.throwIfAborted === 'function')) return;
+  throw new OptionError('option-invalid', `'signal' must be an AbortSignal, but is ${typeName(signal)}.`);
+}

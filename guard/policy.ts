@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { parseJsonText } from '../kernels/json.ts';
 import { PolicyError } from './errors.ts';
 import { isRewritten, neutralise } from './hostile/index.ts';
 import { type Role, roles, type Speaker } from './messages.ts';
@@ -45,11 +46,14 @@ export interface Policy {
   readonly roles?: { readonly system?: Speaker | undefined; readonly tool?: Speaker | undefined } | undefined;
 }
 
+const textWithout = (problemOf: (text: string) => string | undefined) =>
+  z.string().superRefine((text, context) => {
+    const problem = problemOf(text);
+    if (problem !== undefined) context.addIssue(problem);
+  });
+
 /** A text that the frame puts on a line of its own. */
-const line = z.string().superRefine((text, context) => {
-  const problem = lineProblem(text);
-  if (problem !== undefined) context.addIssue(problem);
-});
+const line = textWithout((text) => lineProblem(text) ?? markerProblem(text));
 
 const code = z
   .string()
@@ -78,18 +82,24 @@ const category = z.strictObject({
 
 const speaker = z.enum(['User', 'Agent']);
 
+const policyOf = (category: z.ZodType<Category>): z.ZodType<Policy & { readonly $schema?: string | undefined }> =>
+  z
+    .strictObject({
+      $schema: z.string().optional(),
+      name: line.optional(),
+      categories: z.array(category).min(1, 'a policy needs at least one category'),
+      roles: z.strictObject({ system: speaker.optional(), tool: speaker.optional() }).optional(),
+    })
+    .superRefine(assertToldApart, {
+      // Even where other fields are wrong, so that one look tells all that is.
+      when: ({ value }) => Array.isArray((value as Partial<Policy> | null)?.categories),
+    });
+
 /** A policy as it stands in a file. */
-export const policySchema: z.ZodType<Policy & { readonly $schema?: string | undefined }> = z
-  .strictObject({
-    $schema: z.string().optional(),
-    name: line.optional(),
-    categories: z.array(category).min(1, 'a policy needs at least one category'),
-    roles: z.strictObject({ system: speaker.optional(), tool: speaker.optional() }).optional(),
-  })
-  .superRefine(assertToldApart, {
-    // Even where other fields are wrong, so that one look tells all that is.
-    when: ({ value }) => Array.isArray((value as Partial<Policy> | null)?.categories),
-  });
+export const policySchema = policyOf(category);
+
+/** A policy as programs hold it: of a prompt format's own categories, perhaps. */
+const heldSchema = policyOf(category.extend({ verbatim: textWithout(markerProblem).optional() }));
 
 /** @param policy whose categories need not be valid themselves */
 function assertToldApart({ categories }: Policy, context: z.RefinementCtx): void {
@@ -121,11 +131,22 @@ function assertToldApart({ categories }: Policy, context: z.RefinementCtx): void
  * @throws PolicyError `policy-invalid`, naming every field that is wrong
  */
 export function parsePolicy(json: unknown, source: string): Policy {
-  const result = policySchema.safeParse(json);
-  if (result.success) {
-    const { $schema: _, ...policy } = result.data;
-    return policy;
-  }
+  const { $schema: _, ...policy } = validated(policySchema, json, source);
+  return policy;
+}
+
+/**
+ * Checks a policy that a program made.
+ * @param source what the error message begins with
+ * @throws PolicyError `policy-invalid`, naming every field that is wrong
+ */
+export function assertValid(policy: Policy, source: string): void {
+  validated(heldSchema, policy, source);
+}
+
+function validated<T>(schema: z.ZodType<T>, value: unknown, source: string): T {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
   throw new PolicyError('policy-invalid', `${source}: ${result.error.issues.map(describeIssue).join('; ')}`);
 }
 
@@ -133,7 +154,7 @@ export function parsePolicy(json: unknown, source: string): Policy {
 export function parsePolicyText(text: string, source: string): Policy {
   let json: unknown;
   try {
-    json = JSON.parse(text);
+    json = parseJsonText(text);
   } catch (cause) {
     throw new PolicyError('policy-invalid', `${source} is not JSON: ${(cause as Error).message}.`, { cause });
   }
@@ -242,6 +263,10 @@ function list(heading: string, items: readonly string[]): string[] {
 function lineProblem(text: string): string | undefined {
   if (text.trim() === '') return 'must not be empty';
   if (/[\n\v\f\r\x85\u2028\u2029]/.test(text)) return 'must be a single line: replace its line breaks by spaces';
+  return undefined;
+}
+
+function markerProblem(text: string): string | undefined {
   const broken = neutralise(text).suspicions.find(({ kind }) => isRewritten(kind));
   if (broken === undefined) return undefined;
   return `must not hold ${JSON.stringify(broken.text)}, which would break the instruction's frame`;

@@ -69,7 +69,7 @@ export class GuardStream {
     if (!(Number.isInteger(every) && every > 0)) {
       throw new OptionError('option-invalid', `'every' must be a positive whole number of tokens, but is ${every}.`);
     }
-    const said: readonly Message[] = typeof before === 'string' ? [{ role: 'user', content: before }] : before;
+    const said: readonly Message[] = typeof before === 'string' ? [{ role: 'user', content: before }] : [...before];
     this.#before = said;
     this.#options = options;
     this.#every = every;
@@ -80,6 +80,11 @@ export class GuardStream {
   /** The text so far. */
   get text(): string {
     return this.#text;
+  }
+
+  /** Where the text was first flagged, of what was scored so far: `null` where nowhere. */
+  get crossed(): Crossing | null {
+    return this.#crossed;
   }
 
   /**

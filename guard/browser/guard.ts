@@ -5,6 +5,8 @@ import { tuningCache } from '../../engine/browser/tuning-cache.ts';
 import type { Folder } from '../../engine/folder.ts';
 import { DeviceError } from '../../engine/index.ts';
 import { assembleGuard } from '../assemble.ts';
+import { typeName } from '../conversation.ts';
+import { OptionError } from '../errors.ts';
 import { Guard as PortableGuard } from '../guard.ts';
 import type { LoadOptions } from '../options.ts';
 
@@ -40,7 +42,15 @@ export class Guard extends PortableGuard {
   }
 }
 
+/** @throws OptionError `option-invalid` */
 function folderAt(place: ModelPlace, options: FetchedFolderOptions): Folder {
   if (typeof place === 'string' || place instanceof URL) return fetchedFolder(place, options);
-  return 'locate' in place ? place : pickedFolder(place);
+  if (typeof place === 'object' && place !== null) {
+    if ('locate' in place) return place;
+    if ('getFileHandle' in place || Symbol.iterator in place) return pickedFolder(place);
+  }
+  throw new OptionError(
+    'option-invalid',
+    `A folder is an address, or one that the user picked, not ${typeName(place)}. Options are the second argument of Guard.load.`,
+  );
 }

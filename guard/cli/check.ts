@@ -83,7 +83,7 @@ async function checkLines(guard: Guard, flags: CheckFlags, about: object) {
     try {
       const { id, role, messages } = parseJsonLine(line, number);
       const options = { ...checkOptions(flags), ...(role ? { role } : {}) };
-      const assessment = await guard.check(messages as Conversation, options);
+      const assessment = await guard.check(messages, options);
       flagged ||= assessment.flagged;
       const answer = { ...(id === undefined ? {} : { id }), ...assessment, ...about };
       return flags.json ? JSON.stringify(answer) : describe(assessment);

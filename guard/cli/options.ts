@@ -1,14 +1,16 @@
 import { readFile } from 'node:fs/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { deviceChoices } from '../../engine/device-choice.ts';
 import { mostThreads } from '../../engine/wasm/open.ts';
 import { weightDTypes } from '../../kernels/contract.ts';
 import { LlamaGuardError } from '../../kernels/errors.ts';
+import { parseJsonText } from '../../kernels/json.ts';
 import { CalibrationError, ConversationError, EvaluationError, OptionError, PolicyError } from '../errors.ts';
 import { promptFormats } from '../formats/index.ts';
 import { roles } from '../messages.ts';
 import { Guard } from '../node/guard.ts';
 import { policyNamed, readCalibration } from '../node/load.ts';
-import type { CategoryMode, CheckOptions, LoadOptions } from '../options.ts';
+import { type CategoryMode, type CheckOptions, categoryModes, type LoadOptions } from '../options.ts';
 import { builtInPolicies } from '../policies/index.ts';
 import { atDetail, type Detail, details, excludeCategories, type Policy, selectCategories } from '../policy.ts';
 import { progressBar, tuningLine } from './progress.ts';
@@ -66,7 +68,7 @@ export function addGuardFlags(command: Command): Command {
     );
   return addPartFlags(command)
     .addOption(new Option('--role <role>', 'whose messages are judged (default: who spoke last)').choices(roles))
-    .addOption(new Option('--device <device>', 'where to compute').choices(['auto', 'webgpu', 'cpu']).default('auto'))
+    .addOption(new Option('--device <device>', 'where to compute').choices(deviceChoices).default('auto'))
     .addOption(new Option('--dtype <dtype>', 'how weights are held').choices(['auto', ...weightDTypes]).default('auto'))
     .option(
       '--cache-memory <size>',
@@ -79,9 +81,7 @@ export function addGuardFlags(command: Command): Command {
       parseThreads,
     )
     .option('--tune', 'measure once which kernels are fastest for this model on this adapter, and keep it')
-    .addOption(
-      new Option('--categories <mode>', 'category scores').choices(['none', 'joint', 'single']).default('joint'),
-    )
+    .addOption(new Option('--categories <mode>', 'category scores').choices(categoryModes).default('joint'))
     .option('--json', 'one JSON object a line on standard output');
 }
 
@@ -207,7 +207,7 @@ export function checkOptions({
 /** Reads and parses a JSON file that a person named. @throws ConversationError `json-invalid` */
 export async function readJson(file: string): Promise<unknown> {
   try {
-    return JSON.parse(await readFile(file, 'utf8'));
+    return parseJsonText(await readFile(file, 'utf8'));
   } catch (cause) {
     throw new ConversationError('json-invalid', `${file} cannot be read as JSON: ${(cause as Error).message}`, {
       cause,
