@@ -50,19 +50,28 @@ export function parseJsonLine(line: string, lineNumber: number): CheckRequest<un
       cause,
     });
   }
+  return requestOf(value, `line ${lineNumber}`);
+}
+
+/**
+ * The same of a line that was parsed, or of a file that holds one.
+ * @param where what the error message begins with
+ * @throws ConversationError `json-invalid`, `role-unsupported`
+ */
+export function requestOf(value: unknown, where: string): CheckRequest<unknown> {
   if (Array.isArray(value)) return { messages: value as Conversation };
   if (typeof value !== 'object' || value === null || !Object.hasOwn(value, 'messages')) {
     const found = isRecord(value) ? 'an object without "messages"' : typeName(value);
     throw new ConversationError(
       'json-invalid',
-      `line ${lineNumber}: expected an array of messages or {"id"?, "role"?, "messages": [...]}, found ${found}`,
+      `${where}: expected an array of messages or {"id"?, "role"?, "messages": [...]}, found ${found}`,
     );
   }
   const { id, role, messages } = value as Record<string, unknown>;
   return {
     messages: messages as Conversation,
     ...(id === undefined ? {} : { id }),
-    ...(role === undefined || role === null ? {} : { role: parseRole(role, `line ${lineNumber}`) }),
+    ...(role === undefined || role === null ? {} : { role: parseRole(role, where) }),
   };
 }
 

@@ -164,10 +164,14 @@ export function parsePolicyText(text: string, source: string): Policy {
 /**
  * The policy with some of its categories only, in the order of `codes`.
  *
- * @throws PolicyError `policy-invalid` for a code that the policy does not have, or for no code at all
+ * @throws PolicyError `policy-invalid` for a code that the policy does not have or that is named twice, or for no code at all
  */
 export function selectCategories(policy: Policy, codes: readonly string[]): Policy {
   if (codes.length === 0) throw new PolicyError('policy-invalid', 'no category selected: name at least one');
+  const twice = codes.find((code, i) => codes.indexOf(code) < i);
+  if (twice !== undefined) {
+    throw new PolicyError('policy-invalid', `the category ${JSON.stringify(twice)} is selected twice: name it once`);
+  }
   return { ...policy, categories: codes.map((code) => categoryOf(policy, code)) };
 }
 

@@ -100,11 +100,13 @@ describe('llama-guard', () => {
         { code: 'O6', name: 'Suicide and Self-Harm' },
       ],
     });
-    const chat = file('chat.json', [
+    const messages = [
       { role: 'user', content: suicide },
       { role: 'assistant', content: 'Please talk to someone whom you trust.' },
-    ]);
-    const flags = ['--policy', policy, '--role', 'user', '--dtype', 'q8', '--threshold', '0.25'];
+    ];
+    // A file is taken as a line is.
+    const chat = file('chat.json', { id: 'mine', role: 'user', messages });
+    const flags = ['--policy', policy, '--role', 'agent', '--dtype', 'q8', '--threshold', '0.25'];
     const { code, stdout } = await run([
       'check',
       ...['--file', chat, '--model', embeddedModel, '--json', '--categories', 'single', '--threads', '1'],
@@ -113,7 +115,7 @@ describe('llama-guard', () => {
     ]);
     expect(code).toBe(0);
     const answer = JSON.parse(stdout);
-    expect(answer).toMatchObject({ role: 'user', threshold: 0.25, model: 'tiny-guard', device: 'cpu' });
+    expect(answer).toMatchObject({ id: 'mine', role: 'user', threshold: 0.25, model: 'tiny-guard', device: 'cpu' });
     expect(answer.categories.map(({ code }: { code: string }) => code)).toEqual(['O3', 'O6']);
     // A pass for each category and one for all of them.
     expect(answer.score).not.toBe(answer.categories[1].score);
@@ -170,7 +172,8 @@ describe('llama-guard', () => {
     const empty = file('empty.json', []);
     const broken = file('broken.json', '{');
     const noCategories = file('policy.json', { categories: [] });
-    expect(await run(['check', '--file', empty, ...cpu])).toMatchObject({
+    // Looked at before the model is.
+    expect(await run(['check', '--file', empty, '--model', join(folder, 'nowhere'), ...cpu])).toMatchObject({
       code: 2,
       stderr: expect.stringContaining('conversation-empty'),
     });

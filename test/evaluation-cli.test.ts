@@ -130,6 +130,21 @@ describe('llama-guard eval', () => {
     expect(code).toBe(2);
   });
 
+  it('looks at its files before the model is loaded', async () => {
+    const [none, nowhere] = [join(folder, 'none'), ['--model', join(folder, 'nowhere'), ...cpu]];
+    const good = file('good.jsonl', [{ messages: 'x', unsafe: 1 }]);
+    for (const args of [
+      ['eval', none],
+      ['eval', good, '--map', none],
+      ['calibrate', none, '--method', 'platt', '--out', join(folder, 'c.json')],
+    ]) {
+      expect(await runCli([...args, ...nowhere])).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining('data-not-found'),
+      });
+    }
+  });
+
   const heldout = shared.moderationHeldOut;
   it.skipIf(!existsSync(heldout))("gives the embedded model's AUPRC as its data card has it", async () => {
     const flags = ['--out', join(folder, 'heldout'), '--categories', 'none', '--resamples', '10'];

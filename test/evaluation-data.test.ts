@@ -6,9 +6,9 @@ import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
 import { parseCategoryMap } from '../guard/evaluation/category-map.ts';
 import { formatNames, type ReadOptions, readSamples, type Sample } from '../guard/evaluation/data.ts';
-import { readMap } from '../guard/evaluation/node/map-file.ts';
+import { builtInMaps, mapFile, readMap } from '../guard/evaluation/node/map-file.ts';
 import { EvaluationError, type Policy } from '../guard/index.ts';
-import { defaultPolicy } from '../guard/policies/default.ts';
+import { builtInPolicies, defaultPolicy } from '../guard/policies/index.ts';
 import { shared } from './support/shared.ts';
 
 const policy: Policy = {
@@ -234,6 +234,15 @@ describe('a category map', () => {
     expect(await problemOf('{ "S": null }')).toBe('');
     rmSync(dirname(path), { recursive: true });
     await expect(readMap(path, { policy: defaultPolicy })).rejects.toMatchObject({ code: 'data-not-found' });
+  });
+
+  it('may be one of those that come with the package, by its name', async () => {
+    const policies = { 'openai-moderation': defaultPolicy, 'paper-to-openai': builtInPolicies['openai-moderation'] };
+    expect(Object.keys(policies)).toEqual(builtInMaps);
+    for (const [name, policy] of Object.entries(policies)) {
+      expect((await readMap(mapFile(name), { policy })).size).toBeGreaterThan(5);
+    }
+    expect(mapFile('mine.json')).toBe('mine.json');
   });
 
   it('serves a list of labels of its own', async () => {

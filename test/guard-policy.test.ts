@@ -112,6 +112,7 @@ describe('selectCategories', () => {
   it('refuses a code that is not there, and none at all', () => {
     expect(() => selectCategories(defaultPolicy, ['O7'])).toThrow('no category "O7"; it has O1, O2');
     expect(() => selectCategories(defaultPolicy, [])).toThrow(PolicyError);
+    expect(() => selectCategories(defaultPolicy, ['O1', 'O2', 'O1'])).toThrow('"O1" is selected twice');
   });
 });
 

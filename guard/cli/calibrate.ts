@@ -16,7 +16,7 @@ import type { CategoryMode } from '../options.ts';
 import { renderText } from '../report/text.ts';
 import { addGuardFlags, exitCodes, loadFromFlags, type SharedFlags } from './options.ts';
 import { assertWritable, writeOutput } from './output.ts';
-import { addDataFlags, type DataFlags, describeFailures, scoreSet } from './score-set.ts';
+import { addDataFlags, type DataFlags, describeFailures, lookAtData, scoreSet } from './score-set.ts';
 
 interface CalibrateFlags extends Omit<SharedFlags, 'threshold' | 'calibration'>, DataFlags {
   readonly method: MethodName;
@@ -85,6 +85,7 @@ async function calibrate(data: string, flags: CalibrateFlags): Promise<void> {
 
 /** The scores to fit on: those that eval kept, or new ones. */
 async function scoresFor(data: string, flags: CalibrateFlags) {
+  await lookAtData(data, flags);
   const kept = data.endsWith('.json') ? await readRun(data) : undefined;
   const needsGuard = methods[flags.method].needs === 'contentFree';
   if (kept && !needsGuard) return { run: kept, contentFree: [] };

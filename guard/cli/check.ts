@@ -2,13 +2,13 @@ import { once } from 'node:events';
 import { fstatSync } from 'node:fs';
 import { Command } from 'commander';
 import { LlamaGuardError } from '../../kernels/errors.ts';
-import { parseJsonLine } from '../conversation.ts';
+import { parseConversation, parseJsonLine, requestOf } from '../conversation.ts';
 import { ConversationError } from '../errors.ts';
 import { linesOf } from '../evaluation/node/lines.ts';
 import type { Guard } from '../guard.ts';
 import { type Hashes, hashesOf } from '../identity.ts';
 import { mapInOrder } from '../in-order.ts';
-import type { Conversation } from '../options.ts';
+import type { CheckRequest } from '../options.ts';
 import type { Assessment, Excerpt } from '../score.ts';
 import {
   addSharedFlags,
@@ -31,7 +31,10 @@ export function checkCommand(): Command {
   return addSharedFlags(new Command('check'))
     .description('judge one conversation, or one a line from standard input')
     .argument('[text]', 'a single message of the user')
-    .option('--file <file>', 'a conversation: [{"role": "user" | "assistant", "content": "..."}, ...]')
+    .option(
+      '--file <file>',
+      'a conversation: [{"role": "user" | "assistant", "content": "..."}, ...], or what a line may be',
+    )
     .addOption(calibrationFlag())
     .addOption(shuffleFlag())
     .option(
@@ -57,21 +60,37 @@ async function check(text: string | undefined, flags: CheckFlags): Promise<void>
   if (text !== undefined && flags.file !== undefined) {
     throw new ConversationError('conversation-invalid', 'Give either TEXT or --file, not both.');
   }
-  const conversation = flags.file === undefined ? text : await readJson(flags.file);
+  const said = text === undefined ? undefined : { messages: text };
+  const request = flags.file === undefined ? said : await readRequest(flags.file);
   await using guard = await loadFromFlags(flags);
   const about = flags.verbose ? { hashes: await hashesOf(guard) } : {};
   if (about.hashes && !flags.json) process.stderr.write(describeHashes(about.hashes));
-  const { flagged, bad } =
-    conversation === undefined
-      ? await checkLines(guard, flags, about)
-      : await checkOne(guard, conversation, flags, about);
+  const { flagged, bad } = request
+    ? await checkOne(guard, request, flags, about)
+    : await checkLines(guard, flags, about);
   process.exitCode = bad ? exitCodes.badInput : flagged && flags.fail ? exitCodes.unsafe : exitCodes.done;
 }
 
-async function checkOne(guard: Guard, conversation: unknown, flags: CheckFlags, about: object) {
-  const assessment = await guard.check(conversation as Conversation, checkOptions(flags));
-  await print(flags.json ? JSON.stringify({ ...assessment, ...about }) : describe(assessment));
-  return { flagged: assessment.flagged, bad: false };
+/** Reads a file and looks at it, before the model is loaded. @throws ConversationError */
+async function readRequest(file: string): Promise<CheckRequest<unknown>> {
+  const json = await readJson(file);
+  const request = typeof json === 'string' ? { messages: json } : requestOf(json, file);
+  // Whether messages of the system or of tools can be shown is for the policy to say.
+  parseConversation(request.messages, { roles: { system: 'User', tool: 'User' } });
+  return request;
+}
+
+async function checkOne(guard: Guard, request: CheckRequest<unknown>, flags: CheckFlags, about: object) {
+  const { answer, flagged } = await judge(guard, request, flags, about);
+  await print(answer);
+  return { flagged, bad: false };
+}
+
+/** @returns the line that answers a request, and whether it was flagged */
+async function judge(guard: Guard, { id, role, messages }: CheckRequest<unknown>, flags: CheckFlags, about: object) {
+  const assessment = await guard.check(messages, { ...checkOptions(flags), ...(role ? { role } : {}) });
+  const told = { ...(id === undefined ? {} : { id }), ...assessment, ...about };
+  return { answer: flags.json ? JSON.stringify(told) : describe(assessment), flagged: assessment.flagged };
 }
 
 /** Answers each line of standard input with a line, in order. */
@@ -81,12 +100,9 @@ async function checkLines(guard: Guard, flags: CheckFlags, about: object) {
   let bad = false;
   const answers = mapInOrder(inputLines(), linesAtOnce, async ([line, number]) => {
     try {
-      const { id, role, messages } = parseJsonLine(line, number);
-      const options = { ...checkOptions(flags), ...(role ? { role } : {}) };
-      const assessment = await guard.check(messages, options);
-      flagged ||= assessment.flagged;
-      const answer = { ...(id === undefined ? {} : { id }), ...assessment, ...about };
-      return flags.json ? JSON.stringify(answer) : describe(assessment);
+      const judged = await judge(guard, parseJsonLine(line, number), flags, about);
+      flagged ||= judged.flagged;
+      return judged.answer;
     } catch (error) {
       if (!(error instanceof LlamaGuardError) || error.code.startsWith('device-')) throw error;
       bad = true;

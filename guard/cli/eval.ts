@@ -10,7 +10,7 @@ import { renderText } from '../report/text.ts';
 import { compareCommand } from './eval-compare.ts';
 import { addSharedFlags, calibrationFlag, exitCodes, loadFromFlags, type SharedFlags, shuffleFlag } from './options.ts';
 import { assertWritable, writeOutput } from './output.ts';
-import { addDataFlags, type DataFlags, describeFailures, scoreSet, stemOf } from './score-set.ts';
+import { addDataFlags, type DataFlags, describeFailures, lookAtData, scoreSet, stemOf } from './score-set.ts';
 
 interface EvalFlags extends SharedFlags, DataFlags {
   readonly out?: string;
@@ -48,6 +48,7 @@ async function evaluateCommand(file: string, flags: EvalFlags): Promise<void> {
   const report = flags.report === undefined ? undefined : { file: flags.report, ...(await loadReport()) };
   if (report) await assertWritable(report.file, '--report');
   const others = await readOthers(flags);
+  await lookAtData(file, flags);
   await using guard = await loadFromFlags(flags);
   const folder = flags.out ?? `${stemOf(file)}.eval`;
   const run = await scoreSet(guard, file, flags, { folder, others });

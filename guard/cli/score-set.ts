@@ -2,7 +2,8 @@ import { type Command, Option } from 'commander';
 import { type FormatName, formatNames, formats } from '../evaluation/data.ts';
 import type { Format } from '../evaluation/formats/format.ts';
 import { type EvaluateOptions, evaluateFile } from '../evaluation/node/evaluate-file.ts';
-import { readMap } from '../evaluation/node/map-file.ts';
+import { assertReadable, readJsonFile } from '../evaluation/node/lines.ts';
+import { builtInMaps, mapFile, readMap } from '../evaluation/node/map-file.ts';
 import type { Run } from '../evaluation/run.ts';
 import type { Guard } from '../guard.ts';
 import { checkOptions, parseCount, type SharedFlags } from './options.ts';
@@ -20,10 +21,19 @@ export interface DataFlags {
 export function addDataFlags(command: Command): Command {
   return command
     .addOption(new Option('--format <format>', 'how its lines are read').choices(formatNames).default('generic'))
-    .option('--map <file>', 'from the data\'s labels to the policy\'s codes: {"S": "O2", ...}')
+    .option(
+      '--map <name|file>',
+      `from the data's labels to the policy's codes: {"S": "O2", ...}, or ${builtInMaps.join(' or ')}`,
+    )
     .option('--assume-safe', 'take what no known label calls unsafe for safe, as published figures do')
     .option('--concurrency <n>', 'checks side by side', parseCount, 64)
     .option('--resamples <n>', 'resamples of the bootstrap intervals', parseCount, 1000);
+}
+
+/** Looks at what is to be read before the model is loaded. @throws EvaluationError `data-not-found`, `map-invalid` */
+export async function lookAtData(file: string, { map }: Pick<DataFlags, 'map'>): Promise<void> {
+  await assertReadable(file);
+  if (map !== undefined) await readJsonFile(mapFile(map), 'map-invalid');
 }
 
 type Checks = Pick<SharedFlags, 'role' | 'threshold' | 'categories' | 'shuffleCategories'>;
@@ -41,7 +51,7 @@ export async function scoreSet(
 ): Promise<Run> {
   const { vocabulary }: Format = formats[format];
   const reading = { policy: guard.policy, ...(vocabulary ? { vocabulary } : {}) };
-  const codes = map === undefined ? {} : { map: await readMap(map, reading) };
+  const codes = map === undefined ? {} : { map: await readMap(mapFile(map), reading) };
   let bar: ReturnType<typeof countBar> | undefined;
   try {
     return await evaluateFile(guard, file, {

@@ -18,6 +18,11 @@ export async function* readLines(file: string): AsyncGenerator<string, void, voi
   }
 }
 
+/** Looks whether a file can be read, before what takes long. @throws EvaluationError `data-not-found` */
+export async function assertReadable(file: string): Promise<void> {
+  for await (const _ of readLines(file)) return;
+}
+
 /** The lines of a text in UTF-8, without their ends. @throws what the stream does: `node:readline` would end without a word */
 export async function* linesOf(stream: AsyncIterable<unknown>): AsyncGenerator<string, void, void> {
   const decoder = new TextDecoder();

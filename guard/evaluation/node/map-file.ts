@@ -1,5 +1,13 @@
+import { fileURLToPath } from 'node:url';
 import { type CategoryMap, type MapOptions, parseCategoryMap } from '../category-map.ts';
 import { parseJson, readText } from './lines.ts';
+
+/** Maps that come with this package, by the names that `--map` knows them by. */
+export const builtInMaps: readonly string[] = ['openai-moderation', 'paper-to-openai'];
+
+/** The file of a category map: of a built-in one by its name. */
+export const mapFile = (nameOrFile: string): string =>
+  builtInMaps.includes(nameOrFile) ? fileURLToPath(new URL(`../maps/${nameOrFile}.json`, import.meta.url)) : nameOrFile;
 
 /** Reads a category map. @throws EvaluationError as `parseCategoryMap`, naming lines; `data-not-found` */
 export async function readMap(file: string, options: Omit<MapOptions, 'lineOf'>): Promise<CategoryMap> {
