@@ -49,6 +49,10 @@ describe('the package, as it is published', () => {
     'LICENSE',
     'README.md',
     'CHANGELOG.md',
+    'docs/policies.md',
+    'docs/evaluation.md',
+    'docs/calibration.md',
+    'dist/guard/evaluation/maps/openai-moderation.json',
     'dist/guard/models/tiny-guard/model.safetensors',
     'dist/guard/models/tiny-guard/tokenizer.model',
     'dist/guard/models/tiny-guard/policy.json',
@@ -71,10 +75,11 @@ describe('the package, as it is published', () => {
     const all = modules.map((name, i) => `export * as module${i} from ${JSON.stringify(name)};\n`);
     writeFileSync(inFolder('program.ts'), program);
     writeFileSync(inFolder('all.ts'), all.join(''));
+    // ES2022 has no Disposable: the declarations bring it.
     const compilerOptions = {
       target: 'es2022',
       module: 'nodenext',
-      lib: ['ES2022', 'ESNext.Disposable', 'DOM'],
+      lib: ['ES2022', 'DOM', 'DOM.Iterable'],
       types: [],
       strict: true,
       exactOptionalPropertyTypes: true,

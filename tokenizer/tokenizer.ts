@@ -1,3 +1,6 @@
+// For programs whose own libraries have no Disposable, since ES2022 has none: the declarations carry it along.
+/// <reference lib="esnext.disposable" preserve="true" />
+
 import { TokenizerError } from './errors.ts';
 import type { PromptPart } from './prompt.ts';
 

@@ -14,8 +14,8 @@ export const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf
 export function installPackage(folder: string): string {
   const packed = join(folder, 'packed');
   mkdirSync(packed);
-  for (const file of ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md']) {
-    cpSync(join(root, file), join(packed, file));
+  for (const path of ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'docs']) {
+    cpSync(join(root, path), join(packed, path), { recursive: true });
   }
   execFileSync(process.execPath, ['--import', 'tsx', 'build.ts', join(packed, 'dist')], { cwd: root });
   const installed = join(folder, 'node_modules', manifest.name);
