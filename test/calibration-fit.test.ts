@@ -135,7 +135,10 @@ describe('fitCalibration', () => {
   });
 
   it('refuses to fit on nothing', () => {
-    expect(() => fitCalibration([], subject, { method: 'batch' })).toThrow(CalibrationError);
+    const refusal = expect(() => fitCalibration([], subject, { method: 'batch' }));
+    refusal.toThrow(CalibrationError);
+    // None was drawn, perhaps, of many that were scored.
+    refusal.toThrow(/larger share \(--fit\)/);
   });
 
   it('refuses a threshold that nothing reaches, but a category then goes without', () => {

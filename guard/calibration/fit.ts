@@ -43,7 +43,10 @@ export function fitCalibration(samples: readonly Scored[], subject: FitSubject, 
   const { model, dtype, policy, instruction, categoryMode } = subject;
   const sets = scoreSets(samples);
   if (sets.length === 0)
-    throw new CalibrationError('fit-impossible', 'No sample was scored: there is nothing to fit on.');
+    throw new CalibrationError(
+      'fit-impossible',
+      'There is no sample to fit on: score some, or fit on a larger share (--fit).',
+    );
   const fitted = sets
     .filter(({ code }) => code === undefined)
     .map((set) => {
