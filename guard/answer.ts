@@ -29,7 +29,7 @@ export interface Answer {
  * @throws TokenizerError `tokenizer-mismatch` where labels are not the tokens that they should be, or cannot be told apart
  */
 export function answerTokens(
-  tokenizer: Tokenizer,
+  tokenizer: Pick<Tokenizer, 'encodePrompt'>,
   grammar: AnswerGrammar,
   role: Role,
   promptEnd: string,
@@ -127,7 +127,7 @@ export function logSum(logs: readonly number[]): number {
  * The ids of a text that follows one of the frame's.
  * @throws TokenizerError `tokenizer-mismatch` where the two are not told apart
  */
-function continuation(tokenizer: Tokenizer, before: string, text: string): number[] {
+function continuation(tokenizer: Pick<Tokenizer, 'encodePrompt'>, before: string, text: string): number[] {
   const frame = { of: 'frame', text: before } as const;
   const known = tokenizer.encodePrompt([frame]);
   // What is written may name categories, which are not the frame's: no token is read out of it.

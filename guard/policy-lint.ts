@@ -1,5 +1,8 @@
 import type { Tokenizer } from '../tokenizer/index.ts';
-import { buildInstruction, type PromptFormat } from './formats/index.ts';
+import { answerTokens } from './answer.ts';
+import { answerRoom } from './answer-room.ts';
+import { llamaGuard1, type PromptFormat } from './formats/index.ts';
+import { instructionOf } from './instruction.ts';
 import type { Role } from './messages.ts';
 import { categoryBlock, type Policy } from './policy.ts';
 
@@ -17,6 +20,8 @@ export interface TokenBudget {
   /** The instruction around the categories and the conversation. */
   readonly frame: number;
   readonly categories: readonly { readonly code: string; readonly tokens: number }[];
+  /** Kept for the written answer. */
+  readonly answer: number;
   /** Left for the conversation; none where negative. */
   readonly conversation: number;
 }
@@ -33,7 +38,10 @@ export interface LintOptions {
 /** Fewer tokens than this hold no conversation. */
 const leastConversation = 64;
 
-/** Looks a valid policy over: what is wrong outright, `parsePolicy` and `assertDistinguishable` refuse. */
+/**
+ * Looks a valid policy over: what is wrong outright, `parsePolicy` and `assertDistinguishable` refuse.
+ * @throws TokenizerError `tokenizer-mismatch` where the tokenizer is not of a guard in this prompt format
+ */
 export function lintPolicy(
   policy: Policy,
   options: LintOptions,
@@ -50,23 +58,23 @@ export function lintPolicy(
   };
 }
 
-function budgetOf(policy: Policy, { tokenizer, contextLength, role, format }: LintOptions): TokenBudget {
-  const instruction = (categories: Policy['categories']) => {
-    const { parts } = buildInstruction({
-      policy: { ...policy, categories },
-      role,
-      turns: [],
-      ...(format ? { format } : {}),
-    });
-    return tokenizer.encodePrompt(parts).length;
-  };
-  const whole = instruction(policy.categories);
+function budgetOf(policy: Policy, options: LintOptions): TokenBudget {
+  const { tokenizer, contextLength, role, format = llamaGuard1 } = options;
+  const frame = format.frame(policy, role);
+  const whole = tokenizer.encodePrompt(instructionOf(frame, []).parts).length;
+  const answer = answerRoom(format.answer, answerTokens(tokenizer, format.answer, role, frame.after.User), policy);
   const categories = policy.categories.map((category) => ({
     code: category.code,
     tokens: tokenizer.encode(`\n${categoryBlock(category)}`).length - tokenizer.encode('\n').length + 1,
   }));
   const spent = categories.reduce((sum, { tokens }) => sum + tokens, 0);
-  return { context: contextLength, frame: Math.max(0, whole - spent), categories, conversation: contextLength - whole };
+  return {
+    context: contextLength,
+    frame: Math.max(0, whole - spent),
+    categories,
+    answer,
+    conversation: contextLength - whole - answer,
+  };
 }
 
 /** Codes that end in numbers, such as O1 to O6, read as a list: models were trained on lists in order, or shuffled. */

@@ -24,19 +24,28 @@ export const instructionIds = (
 /** Characters a token beyond which a prompt is not tried whole: it is all but sure to take more tokens than it may. */
 const mostCharacters = 8;
 
+/** How long a prompt may be. */
+export interface PromptLimit {
+  /** With what is written behind it. */
+  readonly tokens: number;
+  /** Kept for the written answer. */
+  readonly reserved: number;
+}
+
 /**
- * The prompts that a conversation is judged by: one of at most `limit` tokens, or several with overlapping windows of the
+ * The prompts that a conversation is judged by: one within the limit, or several with overlapping windows of the
  * conversation where it takes more.
  * @param inPieces does pieces of work, of at most about a prompt each
  * @throws PolicyError `policy-too-long`; what `inPieces` throws
  */
 export async function promptsWithin(
-  limit: number,
+  { tokens, reserved }: PromptLimit,
   tokenizer: Pick<Tokenizer, 'encodePrompt'>,
   frame: Frame,
   turns: readonly HarmlessTurn[],
   inPieces: <T>(piece: () => T) => Promise<T>,
 ): Promise<Prompt[]> {
+  const limit = tokens - reserved;
   const promptOf = (shown: readonly Piece<HarmlessTurn>[]): Promise<Prompt> =>
     inPieces(() => {
       const instruction = instructionOf(frame, shown);
@@ -52,8 +61,9 @@ export async function promptsWithin(
   if (budget < smallestBudget) {
     throw new PolicyError(
       'policy-too-long',
-      `The instruction takes ${around} of the ${limit} tokens that a prompt may have; ${budget} are left for the ` +
-        'conversation. Shorten the policy or load the model with a longer context and a cache that holds it.',
+      `The instruction takes ${around} of the ${tokens} tokens that a prompt may have, and ${reserved} are kept for the ` +
+        `written answer; ${Math.max(0, budget)} are left for the conversation, which needs ${smallestBudget}. Shorten the policy or load ` +
+        'the model with a longer context and a cache that holds it.',
     );
   }
   const bos = await inPieces(() => tokenizer.encodePrompt([]).length);

@@ -2,6 +2,7 @@ import { type Llama, PrefixCache, Session } from '../engine/index.ts';
 import { Pace } from '../engine/pace.ts';
 import type { Tokenizer } from '../tokenizer/index.ts';
 import { type AnswerTokens, answerTokens, readAnswer } from './answer.ts';
+import { answerRoom } from './answer-room.ts';
 import type { AnswerGrammar, PromptFormat } from './formats/index.ts';
 import type { HarmlessTurn } from './hostile/index.ts';
 import { jointProbabilities, WrittenList } from './joint.ts';
@@ -37,9 +38,6 @@ interface Window extends Score, Prompt {
 
 /** The windows of a conversation's last reading by their ids: of one that has grown since, most are the same. */
 export type KnownWindows = Map<string, Window>;
-
-/** Tokens kept free behind a prompt for the written verdict; more where the policy's longest list takes more. */
-const verdictTokens = 64;
 
 /** Puts conversations to the model and reads its answers off the logits. */
 export class Reader implements Disposable {
@@ -135,9 +133,9 @@ export class Reader implements Disposable {
 
   #prompts(task: Task, turns: readonly HarmlessTurn[]): Promise<Prompt[]> {
     const frame = this.#format.frame(task.policy, task.role);
-    const room = this.#room(task, frame.after.User);
-    const limit = Math.min(this.#llama.contextLength, this.#llama.cacheTokens) - room;
-    return promptsWithin(limit, this.#tokenizer, frame, turns, (piece) =>
+    const reserved = this.#room(task, frame.after.User);
+    const tokens = Math.min(this.#llama.contextLength, this.#llama.cacheTokens);
+    return promptsWithin({ tokens, reserved }, this.#tokenizer, frame, turns, (piece) =>
       this.#pace.do(() => {
         task.signal?.throwIfAborted();
         return piece();
@@ -194,7 +192,7 @@ export class Reader implements Disposable {
     const rooms = this.#rooms.get(categories) ?? new Map<string, number>();
     this.#rooms.set(categories, rooms);
     const key = keyOf(task.role, end);
-    const room = rooms.get(key) ?? Math.max(verdictTokens, this.#list(task, end)?.mostTokens ?? 0);
+    const room = rooms.get(key) ?? answerRoom(this.#format.answer, this.#answerTokens(task, end), task.policy);
     rooms.set(key, room);
     return room;
   }

@@ -99,7 +99,7 @@ describe('the event loop stays free', () => {
     const pace = new Pace();
     const counted = countTurns();
     const frame = llamaGuard1.frame(llamaGuard1.policy, 'user');
-    const prompts = await promptsWithin(4000, slow, frame, turns, (piece) => pace.do(piece));
+    const prompts = await promptsWithin({ tokens: 4000, reserved: 0 }, slow, frame, turns, (piece) => pace.do(piece));
     expect(prompts.length).toBeGreaterThan(2);
     expect(counted()).toBeGreaterThanOrEqual(pieces - 1);
   });

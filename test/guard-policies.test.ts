@@ -10,6 +10,7 @@ import { builtInPolicies, defaultPolicy } from '../guard/policies/index.ts';
 import { policyJsonSchema } from '../guard/policies/schema.ts';
 import { atDetail, categoryBlock, excludeCategories, type Policy, parsePolicy } from '../guard/policy.ts';
 import { lintPolicy } from '../guard/policy-lint.ts';
+import { smallestBudget } from '../guard/windows.ts';
 import type { PromptPart } from '../tokenizer/index.ts';
 import { runCli } from './support/cli.ts';
 
@@ -128,7 +129,10 @@ describe('orders of the categories', () => {
 });
 
 describe('lint', () => {
-  const encode = (text: string) => Array.from(text, (letter) => letter.codePointAt(0)!);
+  // A token a letter, but for the verdicts.
+  const verdicts = ['', ' safe', ' unsafe'];
+  const idOf = (text: string) => (verdicts.includes(text) ? verdicts.indexOf(text) : text.codePointAt(0)!);
+  const encode = (text: string) => Array.from(text.matchAll(/ (?:un)?safe|./gsu), ([piece]) => idOf(piece));
   const options = {
     tokenizer: {
       encode,
@@ -157,11 +161,27 @@ describe('lint', () => {
       { code: 'A', tokens: '\nA: About A.\nMore.'.length },
       { code: 'B', tokens: '\nB: About B.'.length },
     ]);
-    const spent = budget.categories.reduce((sum, { tokens }) => sum + tokens, budget.frame);
+    const spent = budget.categories.reduce((sum, { tokens }) => sum + tokens, budget.frame + budget.answer);
     expect(spent + budget.conversation).toBe(budget.context);
+    expect(budget.answer).toBe(64);
     expect(lintPolicy(policy, { ...options, contextLength: spent + 10 }).findings.at(-1)).toMatchObject({
       kind: 'no-room',
     });
+  });
+
+  it('leaves a conversation the room that a check does', async () => {
+    const load = (contextLength: number) => Guard.load(undefined, { device: 'cpu', contextLength });
+    await using guard = await load(600);
+    const { tokenizer, policy } = guard;
+    const { budget } = lintPolicy(policy, { tokenizer, contextLength: guard.llama.contextLength, role: 'user' });
+    const smallest = guard.llama.contextLength - budget.conversation + smallestBudget;
+    const long = 'We watered the garden. '.repeat(40);
+    // A check keeps two tokens more, for the seams of its windows.
+    await using enough = await load(smallest + 2);
+    expect((await enough.check(long)).windows).toBeGreaterThan(1);
+    await using less = await load(smallest + 1);
+    const message = expect.stringContaining(`and ${budget.answer} are kept for the written answer; 15 are left`);
+    await expect(less.check(long)).rejects.toMatchObject({ code: 'policy-too-long', message });
   });
 });
 

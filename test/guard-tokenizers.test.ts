@@ -155,7 +155,9 @@ describe('on the way to a verdict', () => {
       ),
     );
     const limit = 60;
-    const prompts = await promptsWithin(limit, tokenizer, frame, turns, async (piece) => piece());
+    const prompts = await promptsWithin({ tokens: limit, reserved: 0 }, tokenizer, frame, turns, async (piece) =>
+      piece(),
+    );
     const longest = Math.max(...prompts.map(({ ids }) => ids.length));
     expect(prompts.length).toBeGreaterThan(3);
     expect(longest).toBeLessThanOrEqual(limit);

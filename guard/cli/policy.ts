@@ -1,5 +1,6 @@
 import Table from 'cli-table3';
 import { Command, Option } from 'commander';
+import { sizesOf } from '../../engine/memory-needs.ts';
 import { openModelFolder } from '../../engine/node/disk-folder.ts';
 import { loadTokenizer } from '../../tokenizer/load.node.ts';
 import { PolicyError } from '../errors.ts';
@@ -62,7 +63,7 @@ async function lint(nameOrFile: string, { model, promptFormat, role, json, ...pa
     assertDistinguishable(policy, (text) => tokenizer.encode(text), tokenizer.unknownId, format.answer.list?.written);
     const { findings, budget } = lintPolicy(policy, {
       tokenizer,
-      contextLength: folder.config.maxPositionEmbeddings,
+      contextLength: sizesOf(folder.config, {}).contextLength,
       role,
       format,
     });
@@ -79,6 +80,7 @@ async function lint(nameOrFile: string, { model, promptFormat, role, json, ...pa
     table.push(
       ['frame', budget.frame],
       ...budget.categories.map(({ code, tokens }) => [code, tokens]),
+      ['kept for the answer', budget.answer],
       ['left for the conversation', budget.conversation],
       ['context', budget.context],
     );
