@@ -155,6 +155,13 @@ export class Guard implements AsyncDisposable {
         `The concurrency must be a positive whole number, but is ${concurrency}.`,
       );
     }
+    if (
+      typeof requests !== 'object' ||
+      requests === null ||
+      !(Symbol.asyncIterator in requests || Symbol.iterator in requests)
+    ) {
+      throw new ConversationError('conversation-invalid', `requests are a list or a stream, not ${typeName(requests)}`);
+    }
     yield* mapInOrder(requests, concurrency, async (request, stopped): Promise<CheckAnswer<Id>> => {
       const tag = isRecord(request) && request.id !== undefined ? { id: request.id } : {};
       const signal = options.signal ? AbortSignal.any([options.signal, stopped]) : stopped;

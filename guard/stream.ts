@@ -1,4 +1,5 @@
-import { OptionError } from './errors.ts';
+import { typeName } from './conversation.ts';
+import { ConversationError, OptionError } from './errors.ts';
 import type { Message } from './messages.ts';
 import type { CheckOptions, Conversation } from './options.ts';
 import type { Assessment } from './score.ts';
@@ -90,10 +91,12 @@ export class GuardStream {
   /**
    * Adds to the text and scores it where that is due.
    * @returns undefined where it was not due
-   * @throws OptionError `option-invalid` after `end`; what `Guard.check` throws, and the text stays
+   * @throws OptionError `option-invalid` after `end`; ConversationError `conversation-invalid` for what is no string; what `Guard.check` throws, and the text stays
    */
   push(text: string): Promise<StreamAssessment | undefined> {
-    if (typeof text !== 'string') throw new TypeError(`expected a string to push, got ${typeof text}`);
+    if (typeof text !== 'string') {
+      throw new ConversationError('conversation-invalid', `what is pushed is a string, not ${typeName(text)}`);
+    }
     this.#assertOpen();
     this.#text += text;
     return this.#queue(() => (this.#isDue() ? this.#score(this.#text.replace(unfinished, '')) : undefined));

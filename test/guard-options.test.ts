@@ -138,6 +138,9 @@ describe('requests among many', () => {
       { id: 3, error: { code: 'role-unsupported' } },
       { id: 4, assessment: { role: 'user' } },
     ]);
+    for (const none of ['Hello', null, undefined, {}]) {
+      await expect(guard.checkMany(any(none)).next()).rejects.toMatchObject({ code: 'conversation-invalid' });
+    }
     // Typed as requests are.
     for await (const { id } of guard.checkMany([parseJsonLine('["x"]', 1)])) expect(id).toBeUndefined();
   });

@@ -131,7 +131,9 @@ describe('a growing answer', () => {
     );
     const controller = new AbortController();
     const stream = guard.stream(question, { every: 1, signal: controller.signal });
-    expect(() => stream.push(3 as unknown as string)).toThrow(TypeError);
+    expect(() => stream.push(3 as unknown as string)).toThrow(
+      expect.objectContaining({ code: 'conversation-invalid' }),
+    );
     controller.abort(new Error('enough'));
     await expect(stream.push('One word')).rejects.toThrow('enough');
     expect(stream.text).toBe('One word');
