@@ -23,13 +23,14 @@ import { type TuningStore, tune } from '../engine/tuning.ts';
 import { weightDTypes } from '../kernels/contract.ts';
 import { assertFits } from '../tokenizer/index.ts';
 import { tokenizerIn } from '../tokenizer/load.ts';
+import { assertOneOf, assertOptions } from './assert-options.ts';
 import { assertCalibrates, parseCalibration } from './calibration/calibration.ts';
 import { OptionError, PolicyError } from './errors.ts';
 import { folderFormat } from './folder-format.ts';
 import type { PromptFormat } from './formats/index.ts';
 import { adaptedName, type Guard, type GuardParts } from './guard.ts';
 import { adaptedHash, modelHash } from './identity.ts';
-import { assertOneOf, assertOptions, type LoadOptions, tunings } from './options.ts';
+import { type LoadOptions, tunings } from './options.ts';
 import { assertValid, type Policy, parsePolicyText } from './policy.ts';
 
 /** What a platform brings to a guard: Node.js, or a page. */

@@ -3,29 +3,27 @@ import { type Llama, SessionError } from '../engine/index.ts';
 import { LlamaGuardError } from '../kernels/errors.ts';
 import type { Tokenizer } from '../tokenizer/index.ts';
 import { actionOf, hasRules } from './actions.ts';
+import { assertCheckOptions, assertCount, assertOptions, assertRequest, assertRequests } from './assert-options.ts';
 import { assertCalibrates, type Calibration, calibrationOf, type RoleCalibration } from './calibration/calibration.ts';
 import { decide } from './calibration/decide.ts';
-import { isRecord, lastSpeaker, parseConversation, parseRole, quote, typeName } from './conversation.ts';
-import { ConversationError, OptionError } from './errors.ts';
+import { isRecord, lastSpeaker, parseConversation, parseRole } from './conversation.ts';
+import { OptionError } from './errors.ts';
 import { assertAskable } from './formats/chat-template.ts';
 import type { PromptFormat } from './formats/index.ts';
 import { makeHarmless } from './hostile/index.ts';
 import { instructionHash, policyHash } from './identity.ts';
 import { mapInOrder } from './in-order.ts';
 import { type Instruction, instructionOf } from './instruction.ts';
-import {
-  assertOneOf,
-  assertOptions,
-  type CategoryMode,
-  type CheckAnswer,
-  type CheckManyOptions,
-  type CheckOptions,
-  type CheckRequest,
-  type Conversation,
-  categoryModes,
+import type {
+  CategoryMode,
+  CheckAnswer,
+  CheckManyOptions,
+  CheckOptions,
+  CheckRequest,
+  Conversation,
 } from './options.ts';
 import { categoryOrders } from './orders.ts';
-import { assertDistinguishable, assertValid, atDetail, details, type Policy } from './policy.ts';
+import { assertDistinguishable, assertValid, atDetail, type Policy } from './policy.ts';
 import { type KnownWindows, Reader, type Task } from './reader.ts';
 import { averageOf } from './reading.ts';
 import type { Assessment, CategoryScore } from './score.ts';
@@ -149,28 +147,16 @@ export class Guard implements AsyncDisposable {
   ): AsyncGenerator<CheckAnswer<Id>, void, void> {
     assertOptions(manyOptions);
     const { concurrency = 64, ...options } = manyOptions;
-    if (!(Number.isInteger(concurrency) && concurrency > 0)) {
-      throw new OptionError(
-        'option-invalid',
-        `The concurrency must be a positive whole number, but is ${concurrency}.`,
-      );
-    }
-    if (
-      typeof requests !== 'object' ||
-      requests === null ||
-      !(Symbol.asyncIterator in requests || Symbol.iterator in requests)
-    ) {
-      throw new ConversationError('conversation-invalid', `requests are a list or a stream, not ${typeName(requests)}`);
-    }
+    assertCount('concurrency', concurrency);
+    assertRequests(requests);
     yield* mapInOrder(requests, concurrency, async (request, stopped): Promise<CheckAnswer<Id>> => {
       const tag = isRecord(request) && request.id !== undefined ? { id: request.id } : {};
       const signal = options.signal ? AbortSignal.any([options.signal, stopped]) : stopped;
       try {
-        const { messages, role } = asRequest(request);
-        return {
-          ...tag,
-          assessment: await this.check(messages, { ...options, ...(role == null ? {} : { role }), signal }),
-        };
+        assertRequest(request);
+        const { messages, role } = request;
+        const own = { ...options, ...(role == null ? {} : { role }), signal };
+        return { ...tag, assessment: await this.check(messages, own) };
       } catch (error) {
         if (!(error instanceof LlamaGuardError) || error.code.startsWith('device-')) throw error;
         return { ...tag, error };
@@ -264,15 +250,9 @@ export class Guard implements AsyncDisposable {
   }
 
   #validate(conversation: Conversation, options: CheckOptions) {
-    assertOptions(options);
-    const { detail = 'examples', threshold, adapter, signal } = options;
+    assertCheckOptions(options);
+    const { detail = 'examples', adapter, signal } = options;
     this.#assertAdapter(adapter);
-    assertOneOf('detail', detail, details);
-    assertOneOf('categories', options.categories, categoryModes);
-    if (threshold !== undefined && !(typeof threshold === 'number' && threshold >= 0 && threshold <= 1)) {
-      const found = typeof threshold === 'number' ? threshold : quote(threshold);
-      throw new OptionError('option-invalid', `The threshold must be a number from 0 to 1, but is ${found}.`);
-    }
     const whole = options.policy ?? this.policy;
     this.#assertPolicy(whole);
     const policy = atDetail(whole, detail);
@@ -286,12 +266,7 @@ export class Guard implements AsyncDisposable {
   }
 
   #orderCount({ shuffleCategories = 1 }: CheckOptions): number {
-    if (!(Number.isInteger(shuffleCategories) && shuffleCategories > 0)) {
-      throw new OptionError(
-        'option-invalid',
-        `'shuffleCategories' must be a positive whole number, but is ${shuffleCategories}.`,
-      );
-    }
+    assertCount('shuffleCategories', shuffleCategories);
     if (shuffleCategories > 1 && this.calibration) {
       throw new OptionError(
         'option-invalid',
@@ -325,15 +300,6 @@ export class Guard implements AsyncDisposable {
     if (list) assertDistinguishable(policy, (text) => this.tokenizer.encode(text), unknownId, list.written);
     this.#sound.set(policy, JSON.stringify(policy));
   }
-}
-
-/** @throws ConversationError `conversation-invalid` */
-function asRequest<Id>(request: CheckRequest<Id>): CheckRequest<Id> {
-  if (isRecord(request)) return request;
-  throw new ConversationError(
-    'conversation-invalid',
-    `a request is an object {"id"?, "role"?, "messages"}, not ${typeName(request)}`,
-  );
 }
 
 /** What a model with an adapter is called. */

@@ -2,8 +2,6 @@ import type { DeviceChoice, OpenDeviceOptions } from '../engine/device-choice.ts
 import type { OnProgress, OnTuning, WeightDType } from '../engine/index.ts';
 import type { LlamaGuardError } from '../kernels/errors.ts';
 import type { Calibration } from './calibration/calibration.ts';
-import { isRecord, quote, typeName } from './conversation.ts';
-import { OptionError } from './errors.ts';
 import type { Message, Role } from './messages.ts';
 import type { Detail, Policy } from './policy.ts';
 import type { Assessment } from './score.ts';
@@ -93,20 +91,3 @@ export type CheckAnswer<Id = string | number> = { readonly id?: Id } & (
   | { readonly assessment: Assessment; readonly error?: never }
   | { readonly error: LlamaGuardError; readonly assessment?: never }
 );
-
-/** @throws OptionError `option-invalid` for what was given and is none of the choices */
-export function assertOneOf(option: string, value: unknown, choices: readonly string[]): void {
-  if (value === undefined || choices.includes(value as string)) return;
-  throw new OptionError('option-invalid', `'${option}' must be ${choices.join(', ')}, but is ${quote(value)}.`);
-}
-
-/** @throws OptionError `option-invalid` for options that are no object, or whose signal is none */
-export function assertOptions(options: unknown): void {
-  if (!isRecord(options)) {
-    throw new OptionError('option-invalid', `Options are an object, not ${typeName(options)}.`);
-  }
-  const { signal } = options;
-  // Another window's signal is none of this one's class.
-  if (signal === undefined || (isRecord(signal) && typeof signal.throwIfAborted === 'function')) return;
-  throw new OptionError('option-invalid', `'signal' must be an AbortSignal, but is ${typeName(signal)}.`);
-}

@@ -1,3 +1,4 @@
+import { assertCount } from './assert-options.ts';
 import { typeName } from './conversation.ts';
 import { ConversationError, OptionError } from './errors.ts';
 import type { Message } from './messages.ts';
@@ -67,9 +68,7 @@ export class GuardStream {
 
   /** @throws OptionError `option-invalid` */
   constructor(before: Conversation, { every = 32, sentences = true, ...options }: StreamOptions, parts: StreamParts) {
-    if (!(Number.isInteger(every) && every > 0)) {
-      throw new OptionError('option-invalid', `'every' must be a positive whole number of tokens, but is ${every}.`);
-    }
+    assertCount('every', every);
     const said: readonly Message[] = typeof before === 'string' ? [{ role: 'user', content: before }] : [...before];
     this.#before = said;
     this.#options = options;
