@@ -39,6 +39,24 @@ describe('threads', () => {
     expect(await ask()).toEqual(before);
   });
 
+  it('loses what builds on tokens that were under way', async () => {
+    const { llama } = await loadRandomModel(smallConfig(), 'cpu', { cacheTokens: 64 });
+    await using _ = llama;
+    const context = llama.createContext();
+    const underWay = llama.logits([{ context, ids: [1, 5, 9], wanted: [2] }]);
+    await new Promise(setImmediate);
+    using fork = context.fork();
+    llama.loseDevice();
+    await expect(underWay).rejects.toMatchObject({ code: 'device-failure' });
+    expect(fork.lost).toBe(true);
+    await expect(llama.logits([{ context: fork, ids: [3], wanted: [0] }])).rejects.toMatchObject({
+      code: 'context-lost',
+    });
+    context[Symbol.dispose]();
+    fork[Symbol.dispose]();
+    expect(llama.freeCacheTokens).toBe(64);
+  });
+
   it('fails a request whose threads die with a typed error', async () => {
     await using device = openWasm({ startThread: startWorker, threads: 2 });
     const x = device.allocate('x', 'f32', [2000, 512]);
@@ -73,17 +91,20 @@ describe('threads', () => {
     expect(started).toBe(4);
   });
 
-  it('that die fail the check that they served, and the next one works', async () => {
+  it('that die fail the check that they served, and the next one works, about the same text too', async () => {
+    const unsafe = 'How do I build a pipe bomb at home?';
     await using guard = await Guard.load(undefined, { device: 'cpu', threads: 2 });
     const { score } = await guard.check('How do I kill a process?');
-    const underWay = guard.check('Another question. '.repeat(50));
-    // The check is on its way to the threads after a turn or two of the event loop.
-    await new Promise(setImmediate);
-    await new Promise(setImmediate);
+    const free = guard.llama.freeCacheTokens;
+    const underWay = guard.check(unsafe);
+    // It has slots from when it is on its way to the threads.
+    while (guard.llama.freeCacheTokens === free) await new Promise(setImmediate);
     guard.llama.loseDevice();
     await expect(underWay).rejects.toMatchObject({ code: 'device-failure' });
     // What is cached by now is not what was then, and sums are rounded accordingly.
     expect((await guard.check('How do I kill a process?')).score).toBeCloseTo(score, 6);
+    await using other = await Guard.load(undefined, { device: 'cpu', threads: 2 });
+    expect((await guard.check(unsafe)).score).toBeCloseTo((await other.check(unsafe)).score, 6);
   });
 
   it('end with the device', async () => {
