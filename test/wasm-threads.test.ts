@@ -106,6 +106,16 @@ describe('threads', () => {
     expect(running).toBe(0);
   });
 
+  it('are waited for by what follows an operation on nothing', async () => {
+    await using device = openWasm({ startThread: startWorker, threads: 3 });
+    const [x, rows] = [device.allocate('x', 'f32', [4, 4]), device.allocate('rows', 'u32', [4])];
+    for (let i = 0; i < 5; i++) {
+      device.run(gatherRows, { x, rows: rows.view([0]), out: x.view([0, 4]) });
+      await device.finish();
+      expect(await pickThrees(device)).toEqual(new Set([3]));
+    }
+  });
+
   it('take no time while there is nothing to do', async () => {
     await using device = openWasm({ startThread: startWorker, threads: 2 });
     await pickThrees(device);

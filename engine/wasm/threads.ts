@@ -68,7 +68,8 @@ function run({ programs, scratch, bytes }) {
   const words = new Int32Array(own.memory.buffer);
   const ownScratch = pointer(scratch.own + own.thread * scratch.ownBytes);
   const sharedScratch = pointer(scratch.shared);
-  let last = true;
+  // Where there is no stage, nobody is the last: one thread speaks for all.
+  let last = own.thread === 0;
   for (const { address, stages } of programs) {
     for (let at = address / 4, end = at + ${stageWords} * stages; at < end; at += ${stageWords}) {
       const kernel = own.kernels[words[at]];
