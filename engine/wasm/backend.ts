@@ -223,9 +223,10 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#executor.dispose();
+    const ended = this.#executor.dispose();
     this.#failAll(disposed());
     this.#memory.freeAll();
+    await ended;
   }
 
   #allocate(label: string, bytes: number): number {
