@@ -32,6 +32,8 @@ type Task =
   | { readonly program: Program; readonly done: () => void }
   | { readonly action: () => void; readonly fail?: (error: unknown) => void };
 
+const scratchLabel = 'scratch of kernels';
+
 class LinearRecording implements Recording {
   readonly operations: number;
   readonly program: Program;
@@ -202,8 +204,10 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     this.#queue((recording as LinearRecording).program, () => {});
   }
 
+  /** @throws DeviceError `out-of-memory` where kernels would have no room for their working memory later */
   async prepare(task: () => void): Promise<void> {
-    this.#collect(task);
+    // It grows with what is run, and the old is there until the new is.
+    this.#memory.assertRoom(scratchLabel, 2 * this.#scratchFor(this.#collect(task)).bytes);
   }
 
   /** Up to whole tiles of the matrix kernels, which cost the same. */
@@ -306,16 +310,19 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
   /** Makes the working memory large enough, and frees the old once what uses it is done. */
   #reserveScratch(calls: readonly Call[]): void {
     const before = this.#scratch;
-    const ownBytes = Math.max(before.ownBytes, ...calls.map(({ scratch }) => Math.ceil(scratch.own / 64) * 64));
-    const sharedBytes = Math.max(before.sharedBytes, ...calls.map(({ scratch }) => scratch.shared));
+    const { sharedBytes, ownBytes, bytes } = this.#scratchFor(calls);
     if (ownBytes === before.ownBytes && sharedBytes === before.sharedBytes) return;
-    const own = this.#allocate('scratch of the threads', ownBytes * this.threads);
-    const shared = this.#allocate('scratch of the stages', sharedBytes);
-    this.#scratch = { shared, sharedBytes, own, ownBytes };
-    this.#act(() => {
-      this.#memory.free(before.own);
-      this.#memory.free(before.shared);
-    });
+    const shared = this.#allocate(scratchLabel, bytes);
+    this.#scratch = { shared, sharedBytes, own: shared + sharedBytes, ownBytes };
+    this.#act(() => this.#memory.free(before.shared));
+  }
+
+  /** The working memory that is large enough for some calls too, as one block: what all share, and each thread's own. */
+  #scratchFor(calls: readonly Call[]): { sharedBytes: number; ownBytes: number; bytes: number } {
+    const padded = (bytes: number) => Math.ceil(bytes / 64) * 64;
+    const sharedBytes = Math.max(this.#scratch.sharedBytes, ...calls.map(({ scratch }) => padded(scratch.shared)));
+    const ownBytes = Math.max(this.#scratch.ownBytes, ...calls.map(({ scratch }) => padded(scratch.own)));
+    return { sharedBytes, ownBytes, bytes: sharedBytes + ownBytes * this.threads };
   }
 
   #write(address: number, bytes: Uint8Array): void {
