@@ -21,6 +21,7 @@ import { type AnyWasmVariant, assembleModule, parameterBlock } from '../../kerne
 import type { DeviceDescription, KernelBackend, MemoryUse, Recording, Tensor } from '../backend.ts';
 import type { Preference } from '../preference.ts';
 import { Conversions } from '../safetensors/simd.ts';
+import { Lifetime, StoredRecording } from '../stored.ts';
 import { type LinearMemory, noteAddress } from './memory.ts';
 import { type Call, type Program, programOf } from './program.ts';
 import { asLinearTensor, LinearTensor } from './tensor.ts';
@@ -33,22 +34,6 @@ type Task =
   | { readonly action: () => void; readonly fail?: (error: unknown) => void };
 
 const scratchLabel = 'scratch of kernels';
-
-class LinearRecording implements Recording {
-  readonly operations: number;
-  readonly program: Program;
-  readonly #free: () => void;
-
-  constructor(operations: number, program: Program, free: () => void) {
-    this.operations = operations;
-    this.program = program;
-    this.#free = free;
-  }
-
-  [Symbol.dispose](): void {
-    this.#free();
-  }
-}
 
 export interface WasmBackendOptions {
   readonly description: DeviceDescription;
@@ -121,12 +106,8 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     this.#assertUsable();
     const capacity = storedBytes(dtype, shape);
     const address = this.#allocate(label, capacity);
-    let alive = true;
-    const free = () => {
-      if (alive && !this.#disposed) this.#act(() => this.#memory.free(address));
-      alive = false;
-    };
-    return new LinearTensor(label, dtype, shape, { address, capacity, free });
+    const lifetime = new Lifetime(`'${label}'`, () => this.#free(address));
+    return new LinearTensor(label, dtype, shape, { address, capacity, lifetime });
   }
 
   write(tensor: Tensor, data: HostArray): void {
@@ -164,9 +145,9 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     return this.#conversions.toF16(bytes, 'BF16');
   }
 
-  read(tensor: Tensor): Promise<HostArray> {
+  async read(tensor: Tensor): Promise<HostArray> {
+    const { address, bytes, dtype } = asLinearTensor(tensor);
     return this.#after(() => {
-      const { address, bytes, dtype } = asLinearTensor(tensor);
       const copy = storedArray(dtype, bytes / storedElementBytes(dtype));
       new Uint8Array(copy.buffer).set(this.#memory.bytes.subarray(address, address + bytes));
       return copy;
@@ -189,19 +170,16 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     this.#submit(this.#resolve(variant.operation, variant, tensors, scalars));
   }
 
-  record(task: () => void): LinearRecording {
+  record(task: () => void): Recording {
     const calls = this.#collect(task);
     const program = this.#assemble(calls);
-    let alive = true;
-    return new LinearRecording(calls.length, program, () => {
-      if (alive && !this.#disposed) this.#act(() => this.#memory.free(program.address));
-      alive = false;
-    });
+    const uses = calls.flatMap((call) => call.uses);
+    return new StoredRecording(calls.length, program, () => this.#free(program.address), uses);
   }
 
   replay(recording: Recording): void {
     this.#assertUsable();
-    this.#queue((recording as LinearRecording).program, () => {});
+    this.#queue((recording as StoredRecording<Program>).work, () => {});
   }
 
   /** @throws DeviceError `out-of-memory` where kernels would have no room for their working memory later */
@@ -239,26 +217,33 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     return address;
   }
 
+  /** Once what was queued before is done. */
+  #free(address: number): void {
+    if (!this.#disposed) this.#act(() => this.#memory.free(address));
+  }
+
   #resolve<T extends Tensors, S extends Scalars>(
     operation: Operation<T, S>,
     asked: AnyWasmVariant | undefined,
     tensors: Readonly<Record<keyof T, Tensor>>,
-    given: ScalarArguments<S>,
+    values: ScalarArguments<S>,
   ): Call {
     this.#assertUsable();
     const dims = resolve(operation, tensors);
-    const scalars = resolveScalars(operation, dims, given);
+    const scalars = resolveScalars(operation, dims, values);
     const names = Object.keys(operation.tensors);
     const dtypes = Object.fromEntries(names.map((name) => [name, tensors[name]!.dtype]));
     const { name } = operation;
     const variant = asked ?? chooseVariant(this.#variants.get(name) ?? [], dims, dtypes, this.#prefer[name]);
-    const addresses = Object.fromEntries(names.map((name) => [name, asLinearTensor(tensors[name]!).address]));
+    const given = names.map((name) => asLinearTensor(tensors[name]!));
+    const addresses = Object.fromEntries(given.map(({ address }, i) => [names[i]!, address]));
     const stages = variant.stages.map((stage, i) => ({
       kernel: this.#kernelOf(variant, i, variant.specialise(dims), dtypes),
       units: stage.units(dims, scalars),
     }));
     const parameters = parameterBlock(operation as AnyOperation, { ...dims, ...scalars }, addresses);
-    return { variant, scratch: variant.scratch(dims, dtypes), stages, parameters };
+    const uses = given.map(({ lifetime }) => lifetime);
+    return { variant, scratch: variant.scratch(dims, dtypes), stages, parameters, uses };
   }
 
   #kernelOf(
@@ -314,7 +299,7 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     if (ownBytes === before.ownBytes && sharedBytes === before.sharedBytes) return;
     const shared = this.#allocate(scratchLabel, bytes);
     this.#scratch = { shared, sharedBytes, own: shared + sharedBytes, ownBytes };
-    this.#act(() => this.#memory.free(before.shared));
+    this.#free(before.shared);
   }
 
   /** The working memory that is large enough for some calls too, as one block: what all share, and each thread's own. */
