@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Session } from '../engine/index.ts';
 import { startWorker } from '../engine/node/start-worker.ts';
 import { openWasm } from '../engine/wasm/open.ts';
@@ -20,6 +20,24 @@ async function pickThrees(device: ReturnType<typeof openWasm>): Promise<Set<unkn
   const result = device.read(out);
   for (const tensor of [x, rows, out]) tensor[Symbol.dispose]();
   return new Set(await result);
+}
+
+/** Threads that take a moment to end, and how many there are. */
+function slowToEnd() {
+  const count = { now: 0, most: 0 };
+  const startThread: StartThread = (script, on) => {
+    const thread = startWorker(script, on);
+    count.most = Math.max(count.most, ++count.now);
+    return {
+      ...thread,
+      terminate: async () => {
+        await thread.terminate();
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        count.now--;
+      },
+    };
+  };
+  return { startThread, count };
 }
 
 describe('threads', () => {
@@ -108,23 +126,64 @@ describe('threads', () => {
   });
 
   it('end with the device', async () => {
-    let running = 0;
-    const counting: StartThread = (script, on) => {
-      const thread = startWorker(script, on);
-      running++;
-      return {
-        ...thread,
-        terminate: () => {
-          running--;
-          thread.terminate();
-        },
-      };
-    };
-    const device = openWasm({ startThread: counting, threads: 3 });
+    const { startThread, count } = slowToEnd();
+    const device = openWasm({ startThread, threads: 3 });
     await pickThrees(device);
-    expect(running).toBe(3);
+    expect(count.now).toBe(3);
     await device[Symbol.asyncDispose]();
-    expect(running).toBe(0);
+    expect(count.now).toBe(0);
+  });
+
+  it('have ended before it is told that one died, and before others take their place', async () => {
+    const { startThread, count } = slowToEnd();
+    await using device = openWasm({ startThread, threads: 2 });
+    const failing = pickThrees(device).catch((error) => ({ code: error.code, threads: count.now }));
+    await Promise.resolve();
+    device.loseDevice();
+    expect(await failing).toEqual({ code: 'device-failure', threads: 0 });
+    expect(await pickThrees(device)).toEqual(new Set([3]));
+    // None is at work now, so nobody is told.
+    device.loseDevice();
+    expect(await pickThrees(device)).toEqual(new Set([3]));
+    expect(count.most).toBe(2);
+  });
+
+  it('do not start once the device was disposed, whatever ended before', async () => {
+    const { startThread, count } = slowToEnd();
+    const device = openWasm({ startThread, threads: 2 });
+    device.loseDevice();
+    const late = pickThrees(device);
+    await Promise.resolve();
+    const disposed = device[Symbol.asyncDispose]();
+    await expect(late).rejects.toMatchObject({ code: 'device-unavailable' });
+    await disposed;
+    expect(count.now).toBe(0);
+  });
+
+  it.each([1, 2])('end where the system starts %s and no more', async (most) => {
+    const { startThread, count } = slowToEnd();
+    let started = 0;
+    const rationed: StartThread = (script, on) => {
+      if (started++ === most) throw new Error('EAGAIN');
+      return startThread(script, on);
+    };
+    expect(() => openWasm({ startThread: rationed, threads: 3 })).toThrow(
+      expect.objectContaining({
+        code: 'device-unavailable',
+        message: expect.stringContaining(`started ${most} of 3 threads and no more (Error: EAGAIN)`),
+      }),
+    );
+    await vi.waitFor(() => expect(count.now).toBe(0));
+  });
+
+  it('are waited for by what follows an operation on nothing', async () => {
+    await using device = openWasm({ startThread: startWorker, threads: 3 });
+    const [x, rows] = [device.allocate('x', 'f32', [4, 4]), device.allocate('rows', 'u32', [4])];
+    for (let i = 0; i < 5; i++) {
+      device.run(gatherRows, { x, rows: rows.view([0]), out: x.view([0, 4]) });
+      await device.finish();
+      expect(await pickThrees(device)).toEqual(new Set([3]));
+    }
   });
 
   it('take no time while there is nothing to do', async () => {
