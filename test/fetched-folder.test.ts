@@ -100,6 +100,9 @@ describe('a folder behind an address', () => {
     expect(fetchedFolder('https://a.example/x/Guard%201/').name).toBe('Guard 1');
     expect(fetchedFolder('https://a.example/owner/Guard/resolve/main').name).toBe('Guard');
     expect(fetchedFolder('https://a.example').name).toBe('a.example');
+    // No encoding of anything, but an address.
+    expect(fetchedFolder('https://a.example/100%/').name).toBe('100%');
+    expect(fetchedFolder('https://a.example/100%/').locate('a b')).toBe('https://a.example/100%/a%20b');
   });
 
   it.each([404, 410, 'a page'] as const)('has no file that is answered by %s', async (absent) => {

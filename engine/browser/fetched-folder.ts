@@ -68,7 +68,13 @@ function addressOf(url: string | URL): URL {
 /** The last part of the path; of a model hub's `OWNER/NAME/resolve/REVISION` the name. */
 function nameOf({ pathname, host }: URL): string {
   const parts = pathname.split('/').filter(Boolean);
-  return decodeURIComponent((parts.at(-2) === 'resolve' ? parts.at(-3) : parts.at(-1)) ?? host);
+  const part = (parts.at(-2) === 'resolve' ? parts.at(-3) : parts.at(-1)) ?? host;
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    // A path may have a '%' of its own.
+    return part;
+  }
 }
 
 async function fetchWhole(requests: Requests, url: string, maxBytes: number): Promise<Uint8Array | undefined> {
