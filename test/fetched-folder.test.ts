@@ -1,8 +1,9 @@
 /** Model folders behind an address: what is asked of servers, and by what error answers of no use are refused. */
+import { getEventListeners } from 'node:events';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { fetchedFolder, type OnDownload } from '../engine/browser/index.ts';
+import { type FetchedFolderOptions, fetchedFolder } from '../engine/browser/index.ts';
 import { openModel, type TensorSource } from '../engine/index.ts';
 import { openModelFolder } from '../engine/node/index.ts';
 import { embeddedModel } from '../guard/node/load.ts';
@@ -42,7 +43,7 @@ beforeAll(async () => {
 afterAll(() => server[Symbol.asyncDispose]());
 
 /** A folder of the server, which answers in its own way from now on. */
-function folderWith(own: Answer | FolderAnswers, options: { onDownload?: OnDownload; signal?: AbortSignal } = {}) {
+function folderWith(own: Answer | FolderAnswers, options: FetchedFolderOptions = {}) {
   [answer, answers] = typeof own === 'function' ? [own, {}] : [() => undefined, own];
   requests = [];
   return fetchedFolder(`${server.origin}/model`, options);
@@ -63,7 +64,9 @@ async function bytesOnDisk(): Promise<Buffer> {
 describe('a folder behind an address', () => {
   it.each([true, false])('gives the weights that a disk gives, from a server that sends parts: %s', async (ranges) => {
     const downloads: number[] = [];
-    const onDownload: OnDownload = ({ loadedBytes, totalBytes }) => downloads.push(loadedBytes / totalBytes!);
+    const onDownload: FetchedFolderOptions['onDownload'] = ({ loadedBytes, totalBytes }) => {
+      downloads.push(loadedBytes / totalBytes!);
+    };
     await using opened = await openModel(folderWith({ ranges }, { onDownload }));
     expect((await bytesOf(opened)).equals(await bytesOnDisk())).toBe(true);
     const asked = requests.filter(({ name }) => name === weights);
@@ -124,6 +127,21 @@ describe('a folder behind an address', () => {
     await using opened = await openModel(folderWith(fails));
     expect((await bytesOf(opened)).equals(await bytesOnDisk())).toBe(true);
     expect(failures).toEqual([]);
+  });
+
+  it('leaves nothing on the signal once it has asked again', async () => {
+    const { signal } = new AbortController();
+    const failures = [503, 503];
+    const fails: Answer = (name, begin) => {
+      const status = name === weights && begin ? failures.shift() : undefined;
+      return status === undefined ? undefined : { status };
+    };
+    // Without the signal, on which requests leave their own.
+    const asks: typeof fetch = (url, { signal: _, ...init } = {}) => fetch(url, init);
+    await using opened = await openModel(folderWith(fails, { signal, fetch: asks }));
+    expect((await bytesOf(opened)).equals(await bytesOnDisk())).toBe(true);
+    expect(failures).toEqual([]);
+    expect(getEventListeners(signal, 'abort')).toEqual([]);
   });
 
   it('gives up once it is told to', async () => {

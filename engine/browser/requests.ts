@@ -86,8 +86,13 @@ export class Requests {
   async #wait(milliseconds: number): Promise<void> {
     const signal = this.#signal;
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, milliseconds);
-      signal?.addEventListener('abort', () => resolve(clearTimeout(timer)), { once: true });
+      const end = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', end);
+        resolve();
+      };
+      const timer = setTimeout(end, milliseconds);
+      signal?.addEventListener('abort', end);
     });
     signal?.throwIfAborted();
   }
