@@ -159,6 +159,73 @@ describe('a folder behind an address', () => {
   });
 });
 
+describe('a file that changes on the server', () => {
+  type Headers = Readonly<Record<string, string>>;
+  const [monday, tuesday] = ['Mon, 05 Jan 2026 10:00:00 GMT', 'Tue, 06 Jan 2026 10:00:00 GMT'];
+
+  /** Whether the weights are those on the disk, of a server whose answers have these headers: the first, and later ones. */
+  const readWith = async (first: Headers, then: Headers) => {
+    let asked = 0;
+    const asks: typeof fetch = async (url, init) => {
+      const { body, status, headers } = await fetch(url, init);
+      const own = String(url).endsWith(weights) && asked++ > 0 ? then : first;
+      return new Response(body, { status, headers: { ...Object.fromEntries(headers), ...own } });
+    };
+    await using opened = await openModel(folderWith({}, { fetch: asks }));
+    return (await bytesOf(opened)).equals(await bytesOnDisk());
+  };
+
+  it.each<[string, Headers, Headers, string]>([
+    ['tag', { etag: '"1"' }, { etag: '"2"' }, 'ETag "1" then, "2" now'],
+    ['tag, a weak one', { etag: 'W/"1"' }, { etag: 'W/"2"' }, 'ETag "1" then, "2" now'],
+    ['date', { 'last-modified': monday }, { 'last-modified': tuesday }, `Last-Modified ${monday} then, ${tuesday} now`],
+    [
+      'date, where its tag is shown once',
+      { etag: '"1"', 'last-modified': monday },
+      { 'last-modified': tuesday },
+      `Last-Modified ${monday} then, ${tuesday} now`,
+    ],
+  ])('is not mixed with what it was, by its %s', async (_, first, then, told) => {
+    const message = expect.stringContaining(`must stay as it was when it was opened, but has changed (${told})`);
+    await expect(readWith(first, then)).rejects.toMatchObject({ code: 'read-failed', message });
+  });
+
+  it.each<[string, Headers, Headers]>([
+    ['a tag that became weak', { etag: '"1"' }, { etag: 'W/"1"' }],
+    [
+      'the same tag of another date',
+      { etag: '"1"', 'last-modified': monday },
+      { etag: '"1"', 'last-modified': tuesday },
+    ],
+    ['a tag that is shown once', { etag: '"1"' }, {}],
+    ['neither', {}, {}],
+  ])('is not told of by %s', async (_, first, then) => {
+    expect(await readWith(first, then)).toBe(true);
+  });
+
+  it('is not what the browser has kept', async () => {
+    let version = 1;
+    const kept = new Map<string, number>();
+    // As Chromium answers: what it keeps serves for a time, unless it is to ask whether it is still so.
+    const asks: typeof fetch = async (_, { headers, cache } = {}) => {
+      const { range } = headers as { readonly range: string };
+      const serves = cache === undefined || cache === 'default' ? (kept.get(range) ?? version) : version;
+      if (cache !== 'no-store') kept.set(range, serves);
+      const [begin, end] = range.match(/\d+/g)!.map(Number) as [number, number];
+      const own = { 'content-range': `bytes ${begin}-${end}/${2 ** 20}`, etag: `"${serves}"` };
+      return new Response(new Uint8Array(end - begin + 1).fill(serves), { status: 206, headers: own });
+    };
+    for (version of [1, 2]) {
+      const file = (await fetchedFolder('https://a.example/model', { fetch: asks }).open(weights))!;
+      for (const position of [0, 2 ** 19]) {
+        const bytes = new Uint8Array(10);
+        await file.read(bytes, position);
+        expect(bytes).toEqual(new Uint8Array(10).fill(version));
+      }
+    }
+  });
+});
+
 /** Of the weights the header comes as it should, and every later part so. */
 const later =
   (reply: (begin: number) => Reply): Answer =>
