@@ -10,7 +10,6 @@ import {
   quantisedFormats,
   type Scalars,
   type ScalarValues,
-  shapeOf,
   type TensorContract,
   type Tensors,
 } from './contract.ts';
@@ -266,8 +265,3 @@ export const LINEAR_INDEX = '(group.y * groups.x + group.x) * WORKGROUP_SIZE.x +
 /** The parameters of `main` that `LINEAR_INDEX` reads. */
 export const LINEAR_BUILTINS =
   '@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32';
-
-/** Sizes of each tensor under `dims`, by name. */
-export function shapesOf(operation: Operation, dims: Readonly<Record<string, number>>): Record<string, number[]> {
-  return Object.fromEntries(Object.entries(operation.tensors).map(([name, c]) => [name, shapeOf(c, dims)]));
-}
