@@ -2,6 +2,7 @@ import {
   type Dims,
   type DType,
   type DTypes,
+  divideUp,
   isQuantised,
   type Operation,
   parameters,
@@ -13,6 +14,8 @@ import {
   type TensorContract,
   type Tensors,
 } from './contract.ts';
+
+export { divideUp };
 
 /** Optional WebGPU features that a kernel may ask for, by their names in the specification. */
 export type Feature = 'shader-f16' | 'subgroups' | 'chromium-experimental-subgroup-matrix';
@@ -234,9 +237,6 @@ function decoders(name: string, { axes }: TensorContract, dtype: QuantisedDType,
 }`,
   ];
 }
-
-/** Workgroups needed to give each of `items` an invocation, `perWorkgroup` at a time. */
-export const divideUp = (items: number, perWorkgroup: number): number => Math.ceil(items / perWorkgroup);
 
 /** A grid for one-dimensional work: x up to the limit of 65,535 workgroups, the rest in y. See `LINEAR_INDEX`. */
 export function linearGrid(items: number, workgroupSize: number): Extent {
