@@ -3,7 +3,7 @@ import type { Context } from './kv-cache.ts';
 import type { Llama, SequenceInput } from './llama.ts';
 import { PrefixTree } from './prefix-tree.ts';
 
-export interface ReadOptions {
+export interface ReadPromptOptions {
   /** How many tokens at the prompt's end are asked about; 1 unless told. They go through the model every time. */
   readonly rows?: number | undefined;
   /** Slots to keep free for what is appended to forks of the prompt's context while the reading is open. */
@@ -65,7 +65,7 @@ export class PrefixCache implements Disposable {
    * @throws SessionError `cache-full` where the prompt and its headroom exceed what the cache can free, and what
    * `Llama.logits` throws; `disposed`; the signal's reason
    */
-  logits(ids: readonly number[], options: ReadOptions = {}): Promise<PromptReading> {
+  logits(ids: readonly number[], options: ReadPromptOptions = {}): Promise<PromptReading> {
     return this.#read(ids, options, (input) => this.#llama.logits([input]));
   }
 
@@ -73,7 +73,7 @@ export class PrefixCache implements Disposable {
   logProbabilities(
     ids: readonly number[],
     picks: readonly number[],
-    options: ReadOptions = {},
+    options: ReadPromptOptions = {},
   ): Promise<PromptReading> {
     return this.#read(ids, options, (input) => this.#llama.logProbabilities([input], picks));
   }
@@ -88,7 +88,7 @@ export class PrefixCache implements Disposable {
 
   async #read(
     ids: readonly number[],
-    { headroom = 0, rows = 1, adapter, signal }: ReadOptions,
+    { headroom = 0, rows = 1, adapter, signal }: ReadPromptOptions,
     compute: Request['compute'],
   ): Promise<PromptReading> {
     if (this.#disposed) throw disposed();
