@@ -1,4 +1,4 @@
-import type { Llama, PrefixCache, PromptReading, ReadOptions } from '../engine/index.ts';
+import type { Llama, PrefixCache, PromptReading, ReadPromptOptions } from '../engine/index.ts';
 import { type Tokenizer, TokenizerError } from '../tokenizer/index.ts';
 import type { AnswerGrammar, Label } from './formats/index.ts';
 import type { Role } from './messages.ts';
@@ -67,7 +67,7 @@ export async function readAnswer(
   prefixes: PrefixCache,
   prompt: readonly number[],
   { steps, labels, picks }: AnswerTokens,
-  options: Pick<ReadOptions, 'adapter' | 'signal'> & { readonly headroom: number },
+  options: Pick<ReadPromptOptions, 'adapter' | 'signal'> & { readonly headroom: number },
 ): Promise<Answer & Pick<PromptReading, 'context' | 'cached'> & Disposable> {
   const at = new Map(picks.map((id, i) => [id, i]));
   const logOf = (row: Float32Array, id: number) => row[at.get(id)!]!;

@@ -196,6 +196,9 @@ describe.each(testDevices)('the engine on %s', (device) => {
     await session.prefill(ids(60, config.vocabularySize));
     using other = new Session(llama);
     await expect(other.prefill(ids(30, config.vocabularySize))).rejects.toMatchObject({ code: 'cache-full' });
+    for (const wrong of [[config.vocabularySize], [1, config.vocabularySize + 5], [-1], [0.5]]) {
+      await expect(session.logProbabilities(wrong)).rejects.toMatchObject({ code: 'token-out-of-range' });
+    }
     session[Symbol.dispose]();
     expect(llama.freeCacheTokens).toBe(80);
     await expect(other.prefill(ids(30, config.vocabularySize))).resolves.toBeDefined();
