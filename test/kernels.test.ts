@@ -5,7 +5,9 @@ import { openWebGpu } from '../engine/node/open-webgpu.ts';
 import { startWorker } from '../engine/node/start-worker.ts';
 import type { WasmBackend } from '../engine/wasm/backend.ts';
 import { type OpenWasmOptions, openWasm } from '../engine/wasm/open.ts';
+import { variants as wasmVariants } from '../engine/wasm/variants.ts';
 import type { WebGpuBackend } from '../engine/webgpu/backend.ts';
+import { kernels as webgpuKernels } from '../engine/webgpu/variants.ts';
 import { type AnyOperation, isQuantised, shapeOf, storedBytes } from '../kernels/contract.ts';
 import type { AnyCpuVariant, AnyReference } from '../kernels/cpu.ts';
 import { discover } from '../kernels/discover.node.ts';
@@ -55,6 +57,15 @@ afterAll(async () => {
 for (const { operation, reference, cpu, wasm, webgpu } of operations) {
   describe(operation.name, async () => {
     const all = [...trials(operation, reference), ...trialsOfNoNumber(operation, reference)];
+
+    test('the engine chooses from what is verified here, by names of their own', () => {
+      expect(wasmVariants[operation.name]).toEqual(wasm);
+      expect(webgpuKernels[operation.name]).toEqual(webgpu);
+      for (const variants of [wasm, webgpu]) {
+        const names = variants.map(({ name }) => name);
+        expect(names).toEqual([...new Set(names)]);
+      }
+    });
 
     for (const variant of cpu) {
       test(`cpu/${variant.name}`, () => {

@@ -212,7 +212,7 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
     return this.#choice.measured;
   }
 
-  setChoice(shapes: string, variant: string): void {
+  setChoice(shapes: string, variant: string | undefined): void {
     this.#choice.set(shapes, variant);
   }
 
