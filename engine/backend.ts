@@ -73,6 +73,8 @@ export interface Backend {
   readonly memoryBudget: number;
   /** Why a larger budget cannot be given, where that is so. */
   readonly memoryBound?: string | undefined;
+  /** Bytes of the largest tensor that an operation takes whole, where there is a limit: all but weights, which are split. */
+  readonly largestBinding?: number;
 
   /** Zero-filled. @throws DeviceError `out-of-memory` over the budget. */
   allocate(label: string, dtype: DType, shape: readonly number[]): Tensor;

@@ -15,8 +15,6 @@ import {
   type Tensors,
 } from './contract.ts';
 
-export { divideUp };
-
 /** Optional WebGPU features that a kernel may ask for, by their names in the specification. */
 export type Feature = 'shader-f16' | 'subgroups' | 'chromium-experimental-subgroup-matrix';
 

@@ -262,7 +262,7 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
   async finish(): Promise<void> {
     this.#commands.submit();
     await this.#device.queue.onSubmittedWorkDone();
-    if (this.#failure) throw this.#failure;
+    this.#assertUsable();
   }
 
   /**
@@ -326,8 +326,9 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
     const chosen = variant ?? this.choose(operation, dims, dtypes, scalars);
     const extent = chosen.workgroups(dims, scalars);
     if (extent.some((size) => size === 0)) return;
+    assertDispatchable(chosen, extent, this.#device.limits.maxComputeWorkgroupsPerDimension);
     const bound = Object.keys(operation.tensors).map((name) => asDeviceTensor(tensors[name]!));
-    const buffers = bound.map(({ blocks }) => blocks[0]!.buffer);
+    const buffers = bound.map((tensor) => single(tensor).buffer);
     const uses = bound.map(({ lifetime }) => lifetime);
     const call = { variant: chosen, dtypes, buffers, uses, dims, values: { ...scalars, ...dims }, extent };
     if (this.#calls) this.#calls.push(call);
@@ -384,6 +385,15 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
 }
 
 const asDeviceTensor = (tensor: Tensor): DeviceTensor => usable(DeviceTensor, tensor);
+
+/** @throws ContractError where WebGPU would refuse the dispatch, and with it all that is queued */
+function assertDispatchable({ name, operation }: AnyVariant, extent: Extent, most: number): void {
+  if (extent.every((size) => size <= most)) return;
+  throw new ContractError(
+    'shape-mismatch',
+    `'${name}' would run '${operation.name}' in ${extent.join(' x ')} workgroups, of which a dimension holds ${most}.`,
+  );
+}
 
 /** The block of a tensor that is in one buffer. */
 function single({ label, blocks }: DeviceTensor): RowBlock {

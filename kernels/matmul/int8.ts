@@ -1,5 +1,5 @@
-import { quantBlock, type Scalars } from '../contract.ts';
-import { divideUp, webgpuVariant } from '../webgpu.ts';
+import { divideUp, quantBlock, type Scalars } from '../contract.ts';
+import { webgpuVariant } from '../webgpu.ts';
 import type { Epilogue } from './epilogue.ts';
 import type { MatmulLike } from './index.ts';
 

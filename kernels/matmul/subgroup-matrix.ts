@@ -1,7 +1,6 @@
-import type { Scalars } from '../contract.ts';
+import { divideUp, type Scalars } from '../contract.ts';
 import {
   type DeviceTraits,
-  divideUp,
   f16Matrices,
   type SubgroupMatrixConfig,
   unrolled,
