@@ -26,7 +26,10 @@ export interface JointOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Beginnings less probable than this are not followed; what is missed adds up to little. */
+/**
+ * Beginnings of two codes and more that are less probable than this are not followed; what is missed adds up to little. Of
+ * single codes each is: a model that hardly writes codes at all still ranks them, and they are one batch.
+ */
 const negligible = 1e-4;
 
 /** How a list stands behind an unsafe verdict, in tokens. */
@@ -94,7 +97,8 @@ export class WrittenList {
  *
  * The lists form a tree; its branches are teacher-forced as forks of one context, as many of a level together as there
  * is room for. A code counts where it is complete, that is followed by a separator or the end: summed over all beginnings
- * that end in it, this is the exact probability, but for beginnings less probable than 1e-4.
+ * that end in it, this is the exact probability. What is left out are beginnings of several codes less probable than 1e-4,
+ * so that the result is never less than the probability of the code as the first one.
  *
  * @param prompt the context up to the verdict; not changed
  */
@@ -141,7 +145,10 @@ export async function jointProbabilities(
       return codes
         .filter((code) => !branch.codes.includes(code))
         .map((code) => ({ branch, code, ids: written([...branch.codes, code]).slice(start.length), begun }))
-        .filter(({ ids }) => Math.exp(branch.logProbability + logOf(branch.next, ids[begun]!)) > negligible);
+        .filter(({ ids }) => {
+          const single = branch.codes.length === 0;
+          return single || Math.exp(branch.logProbability + logOf(branch.next, ids[begun]!)) > negligible;
+        });
     });
     level = [];
     for (const together of groupsWithin(room - start.length, steps)) {
