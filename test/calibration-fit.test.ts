@@ -290,7 +290,7 @@ describe('reportCalibration', () => {
         expect(after.lower).toBeLessThan(after.upper);
       }
       expect(metrics.auprc!.change).toEqual({ estimate: 0, lower: 0, upper: 0 });
-      expect(decision!.recall.estimate).toBeGreaterThan(0.85);
+      expect(decision!.recall!.estimate).toBeGreaterThan(0.85);
     }
   });
 

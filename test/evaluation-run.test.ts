@@ -168,7 +168,7 @@ describe('an evaluation', () => {
     expect(guard!.ranking!.auprc.estimate).toBeGreaterThan(api!.ranking!.auprc.estimate + 0.2);
     expect(calibrated!.ranking!.auprc.estimate).toBe(guard!.ranking!.auprc.estimate);
     expect([guard, calibrated].map((one) => one!.decision!.threshold)).toEqual([0.5, 0.3]);
-    for (const { estimate, lower, upper } of [guard!.decision!.f1, guard!.probability!.ece, guard!.ranking!.bestF1]) {
+    for (const { estimate, lower, upper } of [guard!.decision!.f1!, guard!.probability!.ece, guard!.ranking!.bestF1]) {
       expect(lower).toBeLessThan(upper);
       expect(estimate).toBeLessThanOrEqual(1);
     }

@@ -79,7 +79,7 @@ const overallDecisionTable = (overall: readonly Figures[]): Table => ({
     withInterval(decision?.recall),
     withInterval(decision?.accuracy),
   ]),
-  notes: [],
+  notes: ["Of shares, Wilson's 95% interval; of F1, which is none, the bootstrap's."],
 });
 
 const probabilityTable = (overall: readonly Figures[]): Table => ({
