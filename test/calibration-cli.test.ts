@@ -130,7 +130,7 @@ describe('llama-guard calibrate', () => {
       [],
       'label-invalid: line 2',
     ],
-    ['a set without unsafe samples', [{ messages: 'a', unsafe: 0 }], [], 'no-positives'],
+    ['a set without unsafe samples', [{ messages: 'a', unsafe: 0 }], [], 'fit-impossible'],
     [
       'a set without safe samples',
       [

@@ -211,10 +211,10 @@ describe('an evaluation of a file', () => {
   it('finds bad data before the first sample is judged', async () => {
     const bad = write('bad.jsonl', [...lines, { id: 'a', messages: 'x' }]);
     await expect(evaluateCounting(bad, 'bad')).rejects.toMatchObject({ code: 'id-duplicate' });
-    const file = write('safe.jsonl', lines.slice(1));
+    const file = write('unlabelled.jsonl', [lines[2], { messages: 'x' }]);
     await expect(evaluateCounting(file, 'bad')).rejects.toMatchObject({
-      code: 'no-positives',
-      message: expect.stringMatching(/safe\.jsonl: none of its 2 samples/),
+      code: 'no-labels',
+      message: expect.stringMatching(/unlabelled\.jsonl: none of its 2 samples/),
     });
     expect(
       readdirSync(join(folder, 'bad')).map(

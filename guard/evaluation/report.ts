@@ -2,7 +2,7 @@ import { escapeHtml, renderPage, renderTable } from '../report/page.ts';
 import type { Evaluation } from './figures.ts';
 import { categoryBars, histogram, precisionRecallPlot, reliabilityPlot, type Series } from './plots.ts';
 import { publishedFigures } from './published.ts';
-import { answersTo, calibratedName, ownName, systemsOf, wholeVocabularyName } from './questions.ts';
+import { answersTo, calibratedName, hasBoth, ownName, systemsOf, wholeVocabularyName } from './questions.ts';
 import type { Run } from './run.ts';
 import { describeRun, publishedTable, tablesOf } from './tables.ts';
 
@@ -41,15 +41,16 @@ function plotsOf(run: Run, { figures }: Evaluation): Figure[] {
     )
     .filter(({ answers }) => answers.length > 0);
   const own = series.filter(({ system }) => system === ownName || system === calibratedName);
+  const ranked = series.filter(({ system, answers }) => system !== wholeVocabularyName && hasBoth(answers));
   const byCategory = figures.filter(({ system }) => system === ownName);
   return [
     {
       caption: 'Precision and recall',
-      plot: precisionRecallPlot(series.filter(({ system }) => system !== wholeVocabularyName)),
+      plot: ranked.length > 0 ? precisionRecallPlot(ranked) : undefined,
     },
     {
       caption: own.length > 1 ? 'Reliability, before and after calibration' : 'Reliability',
-      plot: reliabilityPlot(own),
+      plot: own.length > 0 ? reliabilityPlot(own) : undefined,
     },
     ...own.map((one) => ({ caption: `Scores: ${one.system}`, plot: histogram(one) })),
     { caption: 'AUPRC by category', plot: categoryBars(byCategory, (code) => nameOf.get(code)!) },

@@ -70,16 +70,17 @@ const rankingCells = (ranking: Figures['ranking']): string[] => [
 
 const overallDecisionTable = (overall: readonly Figures[]): Table => ({
   title: 'Overall: decisions at the threshold',
-  columns: ['system', 'threshold', 'F1', 'precision', 'recall', 'accuracy'],
+  columns: ['system', 'threshold', 'F1', 'precision', 'recall', 'FPR', 'accuracy'],
   rows: overall.map(({ system, decision }) => [
     system,
     decimals(decision?.threshold, 2),
     withInterval(decision?.f1),
     withInterval(decision?.precision),
     withInterval(decision?.recall),
+    withInterval(decision?.falsePositiveRate),
     withInterval(decision?.accuracy),
   ]),
-  notes: ["Of shares, Wilson's 95% interval; of F1, which is none, the bootstrap's."],
+  notes: ["Of shares, Wilson's 95% interval; of F1, which is none, the bootstrap's. FPR is the false positive rate."],
 });
 
 const probabilityTable = (overall: readonly Figures[]): Table => ({
@@ -101,12 +102,13 @@ const decisionCells = (decision: Decision): string[] => [
   withInterval(decision.precision),
   withInterval(decision.recall),
   withInterval(decision.f1),
+  withInterval(decision.falsePositiveRate),
   String(decision.truePositives),
   String(decision.falsePositives),
   String(decision.falseNegatives),
   String(decision.trueNegatives),
 ];
-const decisionColumns = ['precision', 'recall', 'F1', 'TP', 'FP', 'FN', 'TN'];
+const decisionColumns = ['precision', 'recall', 'F1', 'FPR', 'TP', 'FP', 'FN', 'TN'];
 
 const thresholdTable = (thresholds: readonly Decision[]): Table => ({
   title: 'Overall: the guard at thresholds',

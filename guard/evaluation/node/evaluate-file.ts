@@ -15,7 +15,7 @@ export interface EvaluateOptions extends Omit<ReadOptions, 'policy'>, Omit<Check
   readonly folder: string;
   /** By id, what other systems said, by their names. */
   readonly others?: ReadonlyMap<string, Readonly<Record<string, number>>>;
-  /** Takes a set of which no sample is known to be unsafe, too. */
+  /** Takes a set without any label, too. */
   readonly unlabelled?: boolean;
   /** Once the data is known to be sound: how many samples it has, and how many were scored before. */
   readonly onStart?: (total: number, scored: number) => void;
@@ -26,8 +26,8 @@ export interface EvaluateOptions extends Omit<ReadOptions, 'policy'>, Omit<Check
  * Scores a labelled set. The file is read as a stream, three times: first all of it is checked, so that bad data is found
  * before the first sample is judged; then what is not scored yet is; then labels and scores are put together.
  *
- * @throws EvaluationError for bad data, with its line; `no-positives` where no sample is labelled unsafe and
- *   `unlabelled` sets are not asked for
+ * @throws EvaluationError for bad data, with its line; `no-labels` where none of the samples has one and `unlabelled`
+ *   sets are not asked for
  */
 export async function evaluateFile(guard: Guard, file: string, options: EvaluateOptions): Promise<Run> {
   const {
@@ -53,17 +53,18 @@ export async function evaluateFile(guard: Guard, file: string, options: Evaluate
   const identity = await identityOf(guard, checks);
   const store = await ScoreFile.open(folder, identity);
 
-  let [total, scored, unsafe, told] = [0, 0, 0, 0];
+  let [total, scored, labelled, told] = [0, 0, 0, 0];
   for await (const sample of samples()) {
     total++;
     if (store.has(sample)) scored++;
-    if (sample.unsafe === 1) unsafe++;
+    if (sample.unsafe !== null || sample.categories.size > 0) labelled++;
     if (others?.has(sample.id)) told++;
   }
-  if (unsafe === 0 && !unlabelled) {
+  if (labelled === 0 && !unlabelled) {
     throw new EvaluationError(
-      'no-positives',
-      `${file}: none of its ${total} samples is labelled unsafe, so that nothing can be told of what is found.`,
+      'no-labels',
+      `${file}: none of its ${total} samples is known to be safe or unsafe, so that nothing can be told of what is ` +
+        'found; name the format of its labels, or what they are called (--format, --map).',
     );
   }
   if (others && others.size > 0 && told === 0) {
