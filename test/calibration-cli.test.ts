@@ -100,6 +100,16 @@ describe('llama-guard calibrate', () => {
     expect(other.stderr).toContain('run-invalid');
   });
 
+  it('refuses scores that are means over orders of the categories', async () => {
+    const flags = ['--shuffle-categories', '2', '--categories', 'none', '--resamples', '5', '--json'];
+    const evaluated = await runCli(['eval', data, '--out', join(folder, 'orders'), ...flags, ...cpu]);
+    const { file: run } = JSON.parse(evaluated.stdout);
+    const { code, stderr } = await calibrate(run, 'orders.json', '--method', 'temperature');
+    expect(stderr).toContain('means over 2 orders of the categories');
+    expect(code).toBe(2);
+    expect(readdirSync(folder)).not.toContain('orders.json');
+  });
+
   it('says so where no sample is left to report on', async () => {
     const few = file('few.jsonl', [
       { messages: 'I will kill you.', unsafe: 1 },

@@ -9,7 +9,9 @@ import { readLines } from '../guard/evaluation/node/lines.ts';
 import { ScoreFile } from '../guard/evaluation/node/score-file.ts';
 import type { Identity, Scores } from '../guard/evaluation/run.ts';
 import { scoreSamples } from '../guard/evaluation/score-samples.ts';
+import { hashesOf } from '../guard/identity.ts';
 import { type CheckAnswer, ConversationError, Guard, selectCategories } from '../guard/index.ts';
+import { atDetail, type Detail } from '../guard/policy.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'guard-eval-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -206,6 +208,20 @@ describe('an evaluation of a file', () => {
     let count = 0;
     await evaluateFile(narrow, file, { folder: join(folder, 'changing'), onScored: () => count++ });
     expect(count).toBe(4);
+  });
+
+  it('is known by as much of the policy as the model is told', async () => {
+    const file = write('detail.jsonl', lines);
+    const scored = async (detail: Detail) => {
+      const { identity } = await evaluateFile(guard, file, { folder: join(folder, 'detail'), detail });
+      return identity;
+    };
+    const [whole, names] = [await scored('examples'), await scored('names')];
+    const own = await Guard.load(undefined, { device: 'cpu', policy: (policy) => atDetail(policy, 'names') });
+    await using _ = own;
+    expect(whole.hashes).toEqual(await hashesOf(guard));
+    expect(names.hashes).toEqual(await hashesOf(own));
+    expect(names.hashes.instruction).not.toEqual(whole.hashes.instruction);
   });
 
   it('finds bad data before the first sample is judged', async () => {

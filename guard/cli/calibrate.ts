@@ -86,6 +86,7 @@ async function calibrate(data: string, flags: CalibrateFlags): Promise<void> {
 /** The scores to fit on: those that eval kept, or new ones. */
 async function scoresFor(data: string, flags: CalibrateFlags) {
   const kept = data.endsWith('.json') ? await readRun(data) : undefined;
+  if (kept) assertOneOrder(kept, data);
   const needsGuard = methods[flags.method].needs === 'contentFree';
   if (kept && !needsGuard) return { run: kept, contentFree: [] };
   await using guard = await loadFromFlags(flags);
@@ -106,6 +107,17 @@ async function assertSameGuard(guard: Guard, { identity }: Run, file: string): P
   throw new EvaluationError(
     'run-invalid',
     `${file} was scored by another model, dtype or policy than the one to be measured: give those of the run.`,
+  );
+}
+
+/** @throws EvaluationError `run-invalid` for means over orders of the categories: a calibrated guard reads but one */
+function assertOneOrder({ identity }: Run, file: string): void {
+  const { shuffleCategories = 1 } = identity.options;
+  if (shuffleCategories === 1) return;
+  throw new EvaluationError(
+    'run-invalid',
+    `${file} holds means over ${shuffleCategories} orders of the categories, and a calibration is of one: run eval ` +
+      'again without --shuffle-categories.',
   );
 }
 

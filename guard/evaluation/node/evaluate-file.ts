@@ -109,20 +109,21 @@ function calibratedThreshold({ calibration }: Guard, rows: readonly Row[]): numb
 
 async function identityOf(guard: Guard, checks: CheckManyOptions): Promise<Identity> {
   const { llama, decision, model } = guard;
-  // Neither threshold nor company changes a score; the adapter is in the hash of the model.
+  // Neither threshold nor company changes a score; the adapter is in the hash of the model, detail in the policy's.
   const {
     threshold: _threshold,
     concurrency: _concurrency,
     signal: _signal,
     policy: _policy,
     adapter,
+    detail,
     ...options
   } = checks;
   return {
     model: adaptedName(model, adapter),
     device: decision.device.kind,
     dtype: llama.dtype,
-    hashes: await hashesOf(guard, adapter),
+    hashes: await hashesOf(guard, adapter, detail),
     options: { ...options, promptTokens: Math.min(llama.contextLength, llama.cacheTokens) },
   };
 }
