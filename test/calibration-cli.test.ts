@@ -76,6 +76,19 @@ describe('llama-guard calibrate', () => {
     expect(answer.flagged).toBe(answer.calibrated >= answer.threshold);
     const { stdout: shown } = await runCli(asked.filter((flag) => flag !== '--json'));
     expect(shown).toContain(`${answer.calibrated.toFixed(4)} calibrated, flagged from ${answer.threshold.toFixed(4)}`);
+    const evaluating = [
+      '--out',
+      join(folder, 'calibrated'),
+      '--resamples',
+      '5',
+      '--json',
+      '--calibration',
+      join(folder, 'platt.json'),
+      ...cpu,
+    ];
+    const evaluated = JSON.parse((await runCli(['eval', data, ...evaluating])).stdout);
+    const thresholds = [roles.user!, roles.agent!].map(({ overall }) => overall.threshold!.value);
+    expect(evaluated.calibratedThresholds).toEqual({ user: thresholds[0], agent: thresholds[1] });
     const refused = await runCli([...asked, '--dtype', 'q8']);
     expect(refused.code).toBe(2);
     expect(refused.stderr).toContain('calibration-mismatch: The calibration was fitted to weights in f16');

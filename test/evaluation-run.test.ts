@@ -6,10 +6,10 @@ import { latencyOf } from '../guard/evaluation/latency.ts';
 import { averagePrecision } from '../guard/evaluation/metrics.ts';
 import { orderEffects } from '../guard/evaluation/order-effects.ts';
 import { readOtherScores } from '../guard/evaluation/other-scores.ts';
-import { answersTo, systemsOf } from '../guard/evaluation/questions.ts';
+import { answersTo, questionsOf, systemsOf } from '../guard/evaluation/questions.ts';
 import { renderEvaluation } from '../guard/evaluation/report.ts';
 import { makeRun, parseRun, type Row, type Run } from '../guard/evaluation/run.ts';
-import { tablesOf } from '../guard/evaluation/tables.ts';
+import { differenceTable, tablesOf } from '../guard/evaluation/tables.ts';
 import { seededRandom } from '../kernels/random.ts';
 
 const instruction = { user: 'c'.repeat(64), agent: 'e'.repeat(64) };
@@ -187,6 +187,61 @@ describe('an evaluation', () => {
 
   it('is the same every time', () => {
     expect(evaluate(large, { resamples: 50 })).toEqual(evaluation);
+  });
+});
+
+describe('roles', () => {
+  const answered = { role: 'agent' } as const;
+  const twoRoles: Run = {
+    ...base,
+    calibratedThresholds: { user: 0.2, agent: 0.8 },
+    rows: [
+      row('asked, unsafe', { unsafe: 1, calibrated: 0.3 }),
+      row('asked, safe', { unsafe: 0, calibrated: 0.1 }),
+      row('answered, unsafe', { ...answered, unsafe: 1, calibrated: 0.9 }),
+      row('answered, safe', { ...answered, unsafe: 0, calibrated: 0.7 }),
+    ],
+  };
+  const evaluation = evaluate(twoRoles, { resamples: 5 });
+  const calibrated = evaluation.figures.filter(({ system }) => system === 'guard, calibrated');
+
+  it('are decided each by their own threshold', () => {
+    const told = calibrated.map(({ way, role, samples, decision }) => [
+      way,
+      role,
+      samples,
+      decision!.threshold,
+      decision!.accuracy.estimate,
+    ]);
+    expect(told).toEqual([
+      ['overall', undefined, 4, null, 1],
+      ['overall', 'user', 2, 0.2, 1],
+      ['overall', 'agent', 2, 0.8, 1],
+    ]);
+    expect(parseRun(JSON.parse(JSON.stringify(twoRoles)), 'a')).toEqual(twoRoles);
+  });
+
+  it('have rows of their own in the tables, and in a comparison', () => {
+    const decisions = tablesOf(twoRoles, evaluation).find(
+      ({ title }) => title === 'Overall: decisions at the threshold',
+    );
+    const shown = decisions!.rows.map(([system, threshold]) => [system, threshold]);
+    expect(shown).toContainEqual(['guard, calibrated', '–']);
+    expect(shown).toContainEqual(['guard, calibrated (agent)', '0.80']);
+    const { differences } = compareRuns(twoRoles, twoRoles, { resamples: 5 });
+    const { rows } = differenceTable('', differences, ['before', 'after']);
+    expect(new Set(rows.map(([question]) => question))).toEqual(
+      new Set(['overall', 'overall (user)', 'overall (agent)']),
+    );
+    expect(questionsOf({ ...twoRoles, rows: twoRoles.rows.slice(2) }).filter(({ role }) => role)).toEqual([]);
+  });
+
+  it('have their thresholds in the histogram', () => {
+    const sections = renderEvaluation(twoRoles, evaluation).split('<h3>');
+    const [, rules] = sections
+      .find((section) => section.startsWith('Scores: guard, calibrated'))!
+      .split('stroke-dasharray="4 3"');
+    expect(rules!.slice(0, rules!.indexOf('</g>')).match(/<line/g)).toHaveLength(2);
   });
 });
 

@@ -5,8 +5,15 @@ import { proportion } from './proportion.ts';
 
 type Ratio = 'precision' | 'recall' | 'f1' | 'accuracy';
 
+/** A sample and the threshold that it is decided by. */
+interface Decided extends Labelled {
+  readonly threshold: number;
+}
+
 /** What `score >= threshold` gets right and wrong: counts, and ratios with their intervals. */
-export interface Decision extends Omit<Confusion, Ratio> {
+export interface Decision extends Omit<Confusion, Ratio | 'threshold'> {
+  /** `null` where samples have several. */
+  readonly threshold: number | null;
   /** `null` where nothing was flagged. */
   readonly precision: Interval | null;
   /** `null` without positives. */
@@ -37,4 +44,12 @@ export function decisionAt(samples: readonly Labelled[], threshold: number, opti
     accuracy,
     falsePositiveRate: share(falsePositives, trueNegatives),
   };
+}
+
+/** Decides each sample by its own threshold. @throws EvaluationError `metric-undefined` of no samples */
+export function decisionOf(samples: readonly Decided[], options: BootstrapOptions = {}): Decision {
+  const [threshold, ...others] = new Set(samples.map((sample) => sample.threshold));
+  if (others.length === 0) return decisionAt(samples, threshold!, options);
+  const flagged = samples.map(({ score, label, threshold }) => ({ score: score >= threshold ? 1 : 0, label }));
+  return { ...decisionAt(flagged, 1, options), threshold: null };
 }

@@ -8,7 +8,7 @@ import { describeRun, publishedTable, tablesOf } from './tables.ts';
 
 /** A run as one HTML page with plots. */
 export function renderEvaluation(run: Run, evaluation: Evaluation): string {
-  const overall = evaluation.figures.filter(({ way }) => way === 'overall');
+  const overall = evaluation.figures.filter(({ way, role }) => way === 'overall' && role === undefined);
   const published = publishedFigures[run.data.format];
   const about = describeRun(run, evaluation).map((line) => `<p>${escapeHtml(line)}</p>`);
   return renderPage(`Evaluation of ${run.identity.model} on ${run.data.name}`, [
@@ -32,13 +32,7 @@ const renderFigure = ({ caption, plot }: Figure): string =>
 function plotsOf(run: Run, { figures }: Evaluation): Figure[] {
   const nameOf = new Map(run.categories.map(({ code, name }) => [code, `${code} ${name}`]));
   const series = systemsOf(run)
-    .map(
-      (system): Series => ({
-        system: system.name,
-        threshold: system.threshold,
-        answers: answersTo({ way: 'overall' }, system, run.rows),
-      }),
-    )
+    .map((system): Series => ({ system: system.name, answers: answersTo({ way: 'overall' }, system, run.rows) }))
     .filter(({ answers }) => answers.length > 0);
   const own = series.filter(({ system }) => system === ownName || system === calibratedName);
   const ranked = series.filter(({ system, answers }) => system !== wholeVocabularyName && hasBoth(answers));

@@ -76,6 +76,8 @@ const run = z.object({
   threshold: probability,
   /** The same of the calibrated score: what the calibration was given by its data, unless one was asked for. */
   calibratedThreshold: probability,
+  /** By role, where the calibration was given one for each that differ; they go before `calibratedThreshold`. */
+  calibratedThresholds: z.object({ user: probability.optional(), agent: probability.optional() }).optional(),
   /** Checks under way side by side: what their milliseconds include. */
   concurrency: count,
   rows: z.array(row),

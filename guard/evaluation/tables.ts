@@ -1,3 +1,4 @@
+import type { Role } from '../messages.ts';
 import type { Table } from '../report/table.ts';
 import type { Interval } from './bootstrap.ts';
 import type { Difference } from './compare.ts';
@@ -46,12 +47,15 @@ export function tablesOf(run: Run, evaluation: Evaluation): Table[] {
   ];
 }
 
+/** What a system is called where it answers for the samples of one role. */
+const ofRole = (name: string, role: Role | undefined): string => (role === undefined ? name : `${name} (${role})`);
+
 function rankingTable(overall: readonly Figures[]): Table {
   return {
     title: 'Overall: unsafe against safe',
     columns: ['system', 'samples', 'unsafe', 'AUPRC', 'AUROC', 'TPR at 1% FPR', 'best F1', 'at'],
-    rows: overall.map(({ system, samples, positives, ranking }) => [
-      system,
+    rows: overall.map(({ system, role, samples, positives, ranking }) => [
+      ofRole(system, role),
       String(samples),
       String(positives),
       ...rankingCells(ranking),
@@ -71,8 +75,8 @@ const rankingCells = (ranking: Figures['ranking']): string[] => [
 const overallDecisionTable = (overall: readonly Figures[]): Table => ({
   title: 'Overall: decisions at the threshold',
   columns: ['system', 'threshold', 'F1', 'precision', 'recall', 'FPR', 'accuracy'],
-  rows: overall.map(({ system, decision }) => [
-    system,
+  rows: overall.map(({ system, role, decision }) => [
+    ofRole(system, role),
     decimals(decision?.threshold, 2),
     withInterval(decision?.f1),
     withInterval(decision?.precision),
@@ -80,14 +84,16 @@ const overallDecisionTable = (overall: readonly Figures[]): Table => ({
     withInterval(decision?.falsePositiveRate),
     withInterval(decision?.accuracy),
   ]),
-  notes: ["Of shares, Wilson's 95% interval; of F1, which is none, the bootstrap's. FPR is the false positive rate."],
+  notes: [
+    "Of shares, Wilson's 95% interval; of F1, which is none, the bootstrap's. FPR is the false positive rate. A threshold is a dash where roles have their own.",
+  ],
 });
 
 const probabilityTable = (overall: readonly Figures[]): Table => ({
   title: 'Overall: scores as probabilities',
   columns: ['system', 'ECE', 'Brier', 'log loss'],
-  rows: overall.map(({ system, probability }) => [
-    system,
+  rows: overall.map(({ system, role, probability }) => [
+    ofRole(system, role),
     withInterval(probability?.ece),
     withInterval(probability?.brier),
     withInterval(probability?.logLoss),
@@ -226,8 +232,8 @@ export function differenceTable(
   return {
     title,
     columns: ['question', 'metric', 'samples', 'positives', before, after, 'difference', 'beyond chance'],
-    rows: differences.map(({ way, code, metric, samples, positives, before, after, difference }) => [
-      code === undefined ? way : `${way}, ${code}`,
+    rows: differences.map(({ way, code, role, metric, samples, positives, before, after, difference }) => [
+      ofRole(code === undefined ? way : `${way}, ${code}`, role),
       metric,
       String(samples),
       String(positives),

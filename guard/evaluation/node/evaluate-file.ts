@@ -3,12 +3,15 @@ import { basename } from 'node:path';
 import { EvaluationError } from '../../errors.ts';
 import { adaptedName, type Guard } from '../../guard.ts';
 import { hashesOf } from '../../identity.ts';
+import { roles } from '../../messages.ts';
 import type { CheckManyOptions } from '../../options.ts';
 import { type ReadOptions, readSamples } from '../data.ts';
 import { type Identity, makeRun, type Row, type Run } from '../run.ts';
 import { scoreSamples } from '../score-samples.ts';
 import { readLines } from './lines.ts';
 import { contentHash, ScoreFile } from './score-file.ts';
+
+const defaultThreshold = 0.5;
 
 export interface EvaluateOptions extends Omit<ReadOptions, 'policy'>, Omit<CheckManyOptions, 'policy'> {
   /** Where scores are kept as they come, to go on after a kill. */
@@ -87,24 +90,29 @@ export async function evaluateFile(guard: Guard, file: string, options: Evaluate
     const told = others?.get(id);
     if (scores) rows.push({ ...labels, line, ...scores, ...(told ? { others: told } : {}) });
   }
-  const { threshold = 0.5, concurrency = 64 } = checks;
+  const { threshold = defaultThreshold, concurrency = 64 } = checks;
   return makeRun({
     identity,
     data: { name: basename(file), format, assumeSafe, hash: hash.digest('hex') },
     categories: policy.categories.map(({ code, name }) => ({ code, name })),
     threshold,
-    calibratedThreshold: checks.threshold ?? calibratedThreshold(guard, rows) ?? threshold,
+    ...calibratedThresholds(guard, rows, checks.threshold),
     concurrency,
     rows,
     failures,
   });
 }
 
-/** The threshold that the calibration was given by its data, where the roles of the rows have one in common. */
-function calibratedThreshold({ calibration }: Guard, rows: readonly Row[]): number | undefined {
-  const roles = [...new Set(rows.map(({ role }) => role))];
-  const [first, ...others] = roles.map((role) => calibration?.roles[role]?.overall.threshold?.value);
-  return others.every((other) => other === first) ? first : undefined;
+/** The thresholds that the calibration was given by its data, unless one was asked for; as a run has them. */
+function calibratedThresholds({ calibration }: Guard, rows: readonly Row[], asked: number | undefined) {
+  const judged = roles.filter((role) => rows.some((row) => row.role === role));
+  const byRole = judged.map((role) => {
+    const own = calibration?.roles[role]?.overall.threshold?.value;
+    return [role, asked ?? own ?? defaultThreshold] as const;
+  });
+  const [common = defaultThreshold, ...others] = new Set(byRole.map(([, threshold]) => threshold));
+  if (others.length === 0) return { calibratedThreshold: common };
+  return { calibratedThreshold: defaultThreshold, calibratedThresholds: Object.fromEntries(byRole) };
 }
 
 async function identityOf(guard: Guard, checks: CheckManyOptions): Promise<Identity> {
