@@ -1,7 +1,8 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { type FitSubject, fitCalibration } from '../calibration/fit.ts';
+import { type FitSubject, fitCalibration, type LeftOut } from '../calibration/fit.ts';
 import { measureContentFree } from '../calibration/measure.ts';
 import { type MethodName, methodNames, methods } from '../calibration/methods.ts';
+import { fitNotes } from '../calibration/notes.ts';
 import { reportCalibration } from '../calibration/report.ts';
 import { parseRule } from '../calibration/rule.ts';
 import { split } from '../calibration/samples.ts';
@@ -50,7 +51,10 @@ async function calibrate(data: string, flags: CalibrateFlags): Promise<void> {
   await assertWritable(out, '--out');
   const { run, contentFree } = await scoresFor(data, flags);
   const { fit, rest } = split(run.rows, share, seed);
-  const calibration = fitCalibration(fit, subjectOf(run), { method, threshold, contentFree });
+  const leftOut: LeftOut[] = [];
+  const onLeftOut = (category: LeftOut) => leftOut.push(category);
+  const calibration = fitCalibration(fit, subjectOf(run), { method, threshold, contentFree, onLeftOut });
+  const notes = fitNotes(calibration, leftOut);
   const parts = reportCalibration(calibration, rest, { resamples, seed });
   await writeOutput(out, '--out', `${JSON.stringify(calibration, undefined, 2)}\n`);
   if (run.failures.length > 0) process.exitCode = exitCodes.badInput;
@@ -66,19 +70,20 @@ async function calibrate(data: string, flags: CalibrateFlags): Promise<void> {
       reported: rest.length,
       seed,
       parts,
+      notes,
       failures,
     };
     process.stdout.write(`${JSON.stringify(told)}\n`);
     return;
   }
-  const codes = run.categories.map(({ code }) => code);
   const texts = [
     `Fitted on ${fit.length} samples, drawn by seed ${seed}; ${rest.length} others are reported on.`,
     ...(parts.length === 0
       ? ['Too few samples to leave any to report on: give more, or a smaller share (--fit).']
       : []),
+    ...notes,
     ...describeFailures(run),
-    ...calibrationTables(calibration, parts, codes).map(renderText),
+    ...calibrationTables(calibration, parts).map(renderText),
   ];
   process.stdout.write(`${texts.join('\n')}\n\nWritten to ${out}\n`);
 }
