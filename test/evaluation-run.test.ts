@@ -4,6 +4,7 @@ import { categoryConfusion } from '../guard/evaluation/confusion.ts';
 import { evaluate } from '../guard/evaluation/figures.ts';
 import { latencyOf } from '../guard/evaluation/latency.ts';
 import { averagePrecision } from '../guard/evaluation/metrics.ts';
+import { labelsKeyOf } from '../guard/evaluation/node/score-file.ts';
 import { orderEffects } from '../guard/evaluation/order-effects.ts';
 import { readOtherScores } from '../guard/evaluation/other-scores.ts';
 import { answersTo, questionsOf, systemsOf } from '../guard/evaluation/questions.ts';
@@ -303,6 +304,22 @@ describe('other scores', () => {
   ])('are refused: %s, %s', async (code, message, lines) => {
     await expect(read(lines)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
   });
+});
+
+test('a run is told from others of the same scores by all that decides its figures', () => {
+  const told = (score: number) => ({ ...run, rows: run.rows.map((one) => ({ ...one, others: { api: score } })) });
+  const runs = [
+    run,
+    { ...run, threshold: 0.4 },
+    { ...run, calibratedThreshold: 0.4 },
+    { ...run, calibratedThresholds: { user: 0.4 } },
+    { ...run, data: { ...run.data, assumeSafe: true } },
+    { ...run, data: { ...run.data, hash: 'e'.repeat(64) } },
+    told(0.1),
+    told(0.2),
+  ];
+  expect(new Set(runs.map(labelsKeyOf)).size).toBe(runs.length);
+  expect(labelsKeyOf({ ...run, concurrency: 7 })).toBe(labelsKeyOf(run));
 });
 
 test('a run survives the way through its file, and others are refused', () => {
