@@ -339,9 +339,22 @@ describe('the report', () => {
   });
 
   it('labels published figures as such', () => {
+    const all = synthetic(1680, 0.7);
+    const whole = { ...all, data: { ...all.data, assumeSafe: true } };
+    const page = renderEvaluation(whole, evaluate(whole, { resamples: 1 }));
     expect(page).toMatch(/AUPRC, published \(reference\)/);
     expect(page).toMatch(/Published figures are no results of this program/);
     expect(page).toContain('<td>Perspective API</td>');
+    const unsafe = whole.rows.filter((one) => one.unsafe === 1).length;
+    expect(page).toContain(`A random score would have an AUPRC of ${(unsafe / 1680).toFixed(3)}`);
+  });
+
+  it('shows none beside a part of the set, or beside another reading of it, and says why', () => {
+    for (const part of [large, synthetic(1680, 0.7)]) {
+      const page = renderEvaluation(part, evaluate(part, { resamples: 1 }));
+      expect(page).not.toContain('Perspective API');
+      expect(page).toMatch(/not shown beside this run.{1,6}s: they are of all 1680 samples .*--assume-safe/);
+    }
   });
 
   it('escapes what came from files, and needs nothing but itself', () => {

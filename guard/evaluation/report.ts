@@ -1,7 +1,7 @@
 import { escapeHtml, renderPage, renderTable } from '../report/page.ts';
 import type { Evaluation } from './figures.ts';
 import { categoryBars, histogram, precisionRecallPlot, reliabilityPlot, type Series } from './plots.ts';
-import { publishedFigures } from './published.ts';
+import { publishedBeside } from './published.ts';
 import { answersTo, calibratedName, hasBoth, ownName, systemsOf, wholeVocabularyName } from './questions.ts';
 import type { Run } from './run.ts';
 import { describeRun, publishedTable, tablesOf } from './tables.ts';
@@ -9,14 +9,15 @@ import { describeRun, publishedTable, tablesOf } from './tables.ts';
 /** A run as one HTML page with plots. */
 export function renderEvaluation(run: Run, evaluation: Evaluation): string {
   const overall = evaluation.figures.filter(({ way, role }) => way === 'overall' && role === undefined);
-  const published = publishedFigures[run.data.format];
+  const published = publishedBeside(run, evaluation);
   const about = describeRun(run, evaluation).map((line) => `<p>${escapeHtml(line)}</p>`);
   return renderPage(`Evaluation of ${run.identity.model} on ${run.data.name}`, [
     about.join('\n'),
     '<h2>Plots</h2>',
     `<div class="plots">${plotsOf(run, evaluation).map(renderFigure).join('\n')}</div>`,
     '<h2>Figures</h2>',
-    ...(published ? [renderTable(publishedTable(overall, published))] : []),
+    ...(typeof published === 'string' ? [`<p>${escapeHtml(published)}</p>`] : []),
+    ...(typeof published === 'object' ? [renderTable(publishedTable(overall, published))] : []),
     ...tablesOf(run, evaluation).map(renderTable),
   ]);
 }

@@ -62,9 +62,16 @@ function rankingTable(overall: readonly Figures[]): Table {
       withInterval(ranking?.bestF1),
       decimals(ranking?.bestF1Threshold),
     ]),
-    notes: ['In brackets the 95% bootstrap interval. AUPRC is the average precision: ties grouped, no interpolation.'],
+    notes: [
+      'In brackets the 95% bootstrap interval. AUPRC is the average precision: ties grouped, no interpolation.',
+      ...overall.slice(0, 1).map(baseRate),
+    ],
   };
 }
+
+/** What an AUPRC is to be held against. */
+const baseRate = ({ samples, positives }: Figures): string =>
+  `A random score would have an AUPRC of ${decimals(positives / samples, 3)}, the share of unsafe samples.`;
 
 const rankingCells = (ranking: Figures['ranking']): string[] => [
   withInterval(ranking?.auprc),
