@@ -88,6 +88,7 @@ describe('llama-guard calibrate', () => {
     ];
     const evaluated = JSON.parse((await runCli(['eval', data, ...evaluating])).stdout);
     const thresholds = [roles.user!, roles.agent!].map(({ overall }) => overall.threshold!.value);
+    expect(evaluated.fittedOn).toBe(told.fitted);
     expect(evaluated.calibratedThresholds).toEqual({ user: thresholds[0], agent: thresholds[1] });
     const refused = await runCli([...asked, '--dtype', 'q8']);
     expect(refused.code).toBe(2);

@@ -10,7 +10,7 @@ import { readOtherScores } from '../guard/evaluation/other-scores.ts';
 import { answersTo, questionsOf, systemsOf } from '../guard/evaluation/questions.ts';
 import { renderEvaluation } from '../guard/evaluation/report.ts';
 import { makeRun, parseRun, type Row, type Run } from '../guard/evaluation/run.ts';
-import { differenceTable, tablesOf } from '../guard/evaluation/tables.ts';
+import { describeRun, differenceTable, tablesOf } from '../guard/evaluation/tables.ts';
 import { seededRandom } from '../kernels/random.ts';
 
 const instruction = { user: 'c'.repeat(64), agent: 'e'.repeat(64) };
@@ -320,6 +320,15 @@ test('a run is told from others of the same scores by all that decides its figur
   ];
   expect(new Set(runs.map(labelsKeyOf)).size).toBe(runs.length);
   expect(labelsKeyOf({ ...run, concurrency: 7 })).toBe(labelsKeyOf(run));
+});
+
+test('it is said how many samples the calibration was fitted on', () => {
+  const described = (fittedOn?: number) => {
+    const own = { ...run, ...(fittedOn === undefined ? {} : { fittedOn }) };
+    return describeRun(own, evaluate(own, { resamples: 2 })).join('\n');
+  };
+  expect(described(3)).toContain('fitted on 3 of these samples');
+  expect(described()).not.toContain('fitted on');
 });
 
 test('a run survives the way through its file, and others are refused', () => {

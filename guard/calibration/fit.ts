@@ -22,6 +22,8 @@ export interface FitOptions {
   readonly threshold?: ThresholdRule | undefined;
   /** For `contextual`. */
   readonly contentFree?: readonly ContentFreeAnswer[];
+  /** Where the samples are from, for the file: a calibration flatters itself on what it was fitted on. */
+  readonly fitted?: Calibration['fitted'];
   /** Of each category that is left out. */
   readonly onLeftOut?: (category: LeftOut) => void;
 }
@@ -81,6 +83,7 @@ export function fitCalibration(samples: readonly Scored[], subject: FitSubject, 
     policy,
     categoryMode,
     roles: Object.fromEntries(fitted),
+    ...(options.fitted ? { fitted: options.fitted } : {}),
   };
 }
 

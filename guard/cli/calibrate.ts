@@ -53,7 +53,9 @@ async function calibrate(data: string, flags: CalibrateFlags): Promise<void> {
   const { fit, rest } = split(run.rows, share, seed);
   const leftOut: LeftOut[] = [];
   const onLeftOut = (category: LeftOut) => leftOut.push(category);
-  const calibration = fitCalibration(fit, subjectOf(run), { method, threshold, contentFree, onLeftOut });
+  const fitted = { data: run.data.hash, seed, share };
+  const options = { method, threshold, contentFree, fitted, onLeftOut };
+  const calibration = fitCalibration(fit, subjectOf(run), options);
   const notes = fitNotes(calibration, leftOut);
   const parts = reportCalibration(calibration, rest, { resamples, seed });
   await writeOutput(out, '--out', `${JSON.stringify(calibration, undefined, 2)}\n`);

@@ -78,6 +78,8 @@ const run = z.object({
   calibratedThreshold: probability,
   /** By role, where the calibration was given one for each that differ; they go before `calibratedThreshold`. */
   calibratedThresholds: z.object({ user: probability.optional(), agent: probability.optional() }).optional(),
+  /** Samples that the calibration was fitted on; absent where it does not say, or was fitted on other data. */
+  fittedOn: count.optional(),
   /** Checks under way side by side: what their milliseconds include. */
   concurrency: count,
   rows: z.array(row),

@@ -16,7 +16,10 @@ export const withInterval = (interval: Interval | null | undefined): string =>
   interval ? `${decimals(interval.estimate)} [${decimals(interval.lower, 3)}, ${decimals(interval.upper, 3)}]` : '–';
 
 /** What a reader must know before the first figure. */
-export function describeRun({ identity, data, categories, rows }: Run, { samples }: Evaluation): string[] {
+export function describeRun(
+  { identity, data, categories, rows, fittedOn = 0 }: Run,
+  { samples }: Evaluation,
+): string[] {
   const { model, device, dtype, hashes, options } = identity;
   const { judged, unsafe, safe, unknown, failed } = samples;
   const hash = (value: string | null) => value?.slice(0, 12) ?? 'none';
@@ -28,6 +31,9 @@ export function describeRun({ identity, data, categories, rows }: Run, { samples
     `Instruction ${hash(hashes.instruction.user)} about users, ${hash(hashes.instruction.agent)} about agents`,
     `Calibration ${hash(hashes.calibration)}, options ${JSON.stringify(options)}`,
     ...(data.assumeSafe ? ['What no known label calls unsafe was taken for safe.'] : []),
+    ...(fittedOn > 0
+      ? [`The calibration was fitted on ${fittedOn} of these samples: of calibrated scores, all figures flatter it.`]
+      : []),
     ...(windowed > 0 ? [`${windowed} samples are longer than the context and were read in windows.`] : []),
     ...(failed > 0 ? [`${failed} samples could not be judged and are in no figure.`] : []),
   ];

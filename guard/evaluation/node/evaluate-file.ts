@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
+import { split } from '../../calibration/samples.ts';
 import { EvaluationError } from '../../errors.ts';
 import { adaptedName, type Guard } from '../../guard.ts';
 import { hashesOf } from '../../identity.ts';
@@ -91,12 +92,14 @@ export async function evaluateFile(guard: Guard, file: string, options: Evaluate
     if (scores) rows.push({ ...labels, line, ...scores, ...(told ? { others: told } : {}) });
   }
   const { threshold = defaultThreshold, concurrency = 64 } = checks;
+  const data = { name: basename(file), format, assumeSafe, hash: hash.digest('hex') };
   return makeRun({
     identity,
-    data: { name: basename(file), format, assumeSafe, hash: hash.digest('hex') },
+    data,
     categories: policy.categories.map(({ code, name }) => ({ code, name })),
     threshold,
     ...calibratedThresholds(guard, rows, checks.threshold),
+    ...fittedOn(guard, data.hash, rows),
     concurrency,
     rows,
     failures,
@@ -113,6 +116,12 @@ function calibratedThresholds({ calibration }: Guard, rows: readonly Row[], aske
   const [common = defaultThreshold, ...others] = new Set(byRole.map(([, threshold]) => threshold));
   if (others.length === 0) return { calibratedThreshold: common };
   return { calibratedThreshold: defaultThreshold, calibratedThresholds: Object.fromEntries(byRole) };
+}
+
+/** How many of the samples the calibration was fitted on: it says how they were drawn. */
+function fittedOn({ calibration }: Guard, dataHash: string, rows: readonly Row[]): Pick<Run, 'fittedOn'> {
+  const { fitted } = calibration ?? {};
+  return fitted?.data === dataHash ? { fittedOn: split(rows, fitted.share, fitted.seed).fit.length } : {};
 }
 
 async function identityOf(guard: Guard, checks: CheckManyOptions): Promise<Identity> {
