@@ -3,14 +3,16 @@ import { compareRuns } from '../guard/evaluation/compare.ts';
 import { categoryConfusion } from '../guard/evaluation/confusion.ts';
 import { evaluate } from '../guard/evaluation/figures.ts';
 import { latencyOf } from '../guard/evaluation/latency.ts';
+import { massOf } from '../guard/evaluation/mass.ts';
 import { averagePrecision } from '../guard/evaluation/metrics.ts';
 import { labelsKeyOf } from '../guard/evaluation/node/score-file.ts';
 import { orderEffects } from '../guard/evaluation/order-effects.ts';
 import { readOtherScores } from '../guard/evaluation/other-scores.ts';
 import { answersTo, questionsOf, systemsOf } from '../guard/evaluation/questions.ts';
 import { renderEvaluation } from '../guard/evaluation/report.ts';
-import { makeRun, parseRun, type Row, type Run } from '../guard/evaluation/run.ts';
+import { makeRun, parseRun, type Row, type Run, scores, scoresOf } from '../guard/evaluation/run.ts';
 import { describeRun, differenceTable, tablesOf } from '../guard/evaluation/tables.ts';
+import type { Assessment } from '../guard/score.ts';
 import { seededRandom } from '../kernels/random.ts';
 
 const instruction = { user: 'c'.repeat(64), agent: 'e'.repeat(64) };
@@ -320,6 +322,28 @@ test('a run is told from others of the same scores by all that decides its figur
   ];
   expect(new Set(runs.map(labelsKeyOf)).size).toBe(runs.length);
   expect(labelsKeyOf({ ...run, concurrency: 7 })).toBe(labelsKeyOf(run));
+});
+
+test('mass tells whether the model answers with a verdict at all', () => {
+  const of = (...masses: number[]) => ({ ...base, rows: masses.map((mass, i) => row(`${i}`, { mass })) });
+  const told = (own: Run) => describeRun(own, evaluate(own, { resamples: 2 })).join('\n');
+  expect(massOf(of(1, 0.2, 0.5, 0.9).rows)).toEqual({ median: 0.5, low: 0.25 });
+  expect(massOf([])).toBeNull();
+  expect(told(of(1, 0.2, 0.5, 0.9))).toMatch(/median 0\.5000, below 0\.5 of 25\.0%[\s\S]*Warning: .*--prompt-format/);
+  expect(told(of(1, 0.9))).not.toContain('Warning');
+});
+
+test('what is kept of an assessment holds how it was answered', () => {
+  const assessment = {
+    ...row('x', {}),
+    forced: 0.4,
+    labels: { Safe: 0.7, Unsafe: 0.2, Controversial: 1 + 1e-9 },
+    categories: [{ code: 'O1', name: 'Violence', score: 0.3, violated: false }],
+    milliseconds: { total: 3 },
+  } as unknown as Assessment;
+  const kept = scoresOf(assessment);
+  expect(kept).toMatchObject({ forced: 0.4, labels: { Safe: 0.7, Controversial: 1 }, categoryScores: { O1: 0.3 } });
+  expect(scores.parse(kept)).toEqual(kept);
 });
 
 test('it is said how many samples the calibration was fitted on', () => {

@@ -2,6 +2,7 @@ import { type BootstrapOptions, bootstrapEach, type Interval } from './bootstrap
 import { type CategoryConfusion, categoryConfusion } from './confusion.ts';
 import { type Decision, decisionAt, decisionOf } from './decision.ts';
 import { type Latency, latencyOf } from './latency.ts';
+import { type Mass, massOf } from './mass.ts';
 import {
   areaUnderRoc,
   averagePrecision,
@@ -60,6 +61,7 @@ export interface Evaluation {
   readonly thresholds: readonly Decision[];
   readonly confusion: CategoryConfusion | null;
   readonly orders: OrderEffects | null;
+  readonly mass: Mass | null;
   readonly latency: Latency | null;
 }
 
@@ -91,6 +93,7 @@ export function evaluate(run: Run, options: BootstrapOptions = {}): Evaluation {
     thresholds: own.length === 0 ? [] : shownThresholds.map((at) => decisionAt(own, at, options)),
     confusion: categoryConfusion(run),
     orders: orderEffects(run),
+    mass: massOf(rows),
     latency: latencyOf(rows.map(({ milliseconds }) => milliseconds)),
   };
 }

@@ -20,6 +20,10 @@ export const scores = z.object({
   score: probability,
   unsafeProbability: probability,
   mass: z.number(),
+  /** The probability of what was put into the model's mouth; absent where nothing was. */
+  forced: probability.optional(),
+  /** The probability of each verdict, where there are more than two. */
+  labels: z.record(z.string(), probability).optional(),
   /** The score after calibration; null where there is none. */
   calibrated: probability.nullable(),
   /** By code, where category scores were asked for. */
@@ -95,17 +99,23 @@ export type Run = z.infer<typeof run>;
 
 /** What is kept of an assessment. */
 export function scoresOf(assessment: Assessment): Scores {
-  const { role, score, unsafeProbability, mass, calibrated, categories, orders, windows, milliseconds } = assessment;
+  const { role, score, unsafeProbability, mass, forced, labels, calibrated } = assessment;
+  const { categories, orders, windows, milliseconds } = assessment;
   // Exponentials and sums of rounded logarithms may exceed 1 in their last place.
   const bounded = (probability: number) => Math.min(probability, 1);
-  const byCode = categories.map((category) => [category.code, bounded(category.score)] as const);
+  const boundedEach = (named: readonly (readonly [string, number])[]) =>
+    Object.fromEntries(named.map(([name, value]) => [name, bounded(value)]));
   return {
     role,
     score,
     unsafeProbability: bounded(unsafeProbability),
     mass,
+    ...(forced === undefined ? {} : { forced: bounded(forced) }),
+    ...(labels ? { labels: boundedEach(Object.entries(labels)) } : {}),
     calibrated,
-    ...(byCode.length > 0 ? { categoryScores: Object.fromEntries(byCode) } : {}),
+    ...(categories.length > 0
+      ? { categoryScores: boundedEach(categories.map(({ code, score }) => [code, score])) }
+      : {}),
     ...(orders ? { orders: { count: orders.count, ...orders.score } } : {}),
     windows,
     milliseconds: milliseconds.total,

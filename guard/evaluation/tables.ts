@@ -4,6 +4,7 @@ import type { Interval } from './bootstrap.ts';
 import type { Difference } from './compare.ts';
 import type { Decision } from './decision.ts';
 import type { Evaluation, Figures } from './figures.ts';
+import type { Mass } from './mass.ts';
 import type { PublishedFigure } from './published.ts';
 import type { Way } from './questions.ts';
 import type { Run } from './run.ts';
@@ -18,7 +19,7 @@ export const withInterval = (interval: Interval | null | undefined): string =>
 /** What a reader must know before the first figure. */
 export function describeRun(
   { identity, data, categories, rows, fittedOn = 0 }: Run,
-  { samples }: Evaluation,
+  { samples, mass }: Evaluation,
 ): string[] {
   const { model, device, dtype, hashes, options } = identity;
   const { judged, unsafe, safe, unknown, failed } = samples;
@@ -30,6 +31,7 @@ export function describeRun(
     `Policy: ${categories.map(({ code, name }) => `${code} ${name}`).join(', ')} (${hash(hashes.policy)})`,
     `Instruction ${hash(hashes.instruction.user)} about users, ${hash(hashes.instruction.agent)} about agents`,
     `Calibration ${hash(hashes.calibration)}, options ${JSON.stringify(options)}`,
+    ...(mass ? describeMass(mass) : []),
     ...(data.assumeSafe ? ['What no known label calls unsafe was taken for safe.'] : []),
     ...(fittedOn > 0
       ? [`The calibration was fitted on ${fittedOn} of these samples: of calibrated scores, all figures flatter it.`]
@@ -38,6 +40,16 @@ export function describeRun(
     ...(failed > 0 ? [`${failed} samples could not be judged and are in no figure.`] : []),
   ];
 }
+
+/** The share of samples without a verdict from which something is wrong with the question, and not with them. */
+const manyWithout = 0.05;
+
+const describeMass = ({ median, low }: Mass): string[] => [
+  `Mass (safe + unsafe over the whole vocabulary): median ${decimals(median)}, below 0.5 of ${decimals(100 * low, 1)}% of the samples`,
+  ...(low > manyWithout
+    ? ['Warning: the model often answers with no verdict. Is it a guard, asked in its own format (--prompt-format)?']
+    : []),
+];
 
 export function tablesOf(run: Run, evaluation: Evaluation): Table[] {
   const overall = evaluation.figures.filter(({ way }) => way === 'overall');
