@@ -6,12 +6,13 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Sample } from '../guard/evaluation/data.ts';
 import { evaluateFile } from '../guard/evaluation/node/evaluate-file.ts';
 import { readLines } from '../guard/evaluation/node/lines.ts';
-import { ScoreFile } from '../guard/evaluation/node/score-file.ts';
+import { keyOf, ScoreFile } from '../guard/evaluation/node/score-file.ts';
 import type { Identity, Scores } from '../guard/evaluation/run.ts';
 import { scoreSamples } from '../guard/evaluation/score-samples.ts';
 import { hashesOf } from '../guard/identity.ts';
 import { type CheckAnswer, ConversationError, Guard, selectCategories } from '../guard/index.ts';
 import { atDetail, type Detail } from '../guard/policy.ts';
+import { scoringVersion } from '../guard/scoring-version.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'guard-eval-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -222,6 +223,22 @@ describe('an evaluation of a file', () => {
     expect(whole.hashes).toEqual(await hashesOf(guard));
     expect(names.hashes).toEqual(await hashesOf(own));
     expect(names.hashes.instruction).not.toEqual(whole.hashes.instruction);
+  });
+
+  it('is scored anew by other kernels, another prompt format or another version of scoring', async () => {
+    const file = write('computed.jsonl', lines);
+    const out = { folder: join(folder, 'computed') };
+    const { identity } = await evaluateFile(guard, file, out);
+    expect(identity).toMatchObject({ scoring: scoringVersion, format: guard.format.name });
+    expect(identity.prefer).toBeUndefined();
+    const prefer = { matmul: 'int8' };
+    await using other = await Guard.load(undefined, { device: 'cpu', prefer });
+    let count = 0;
+    const run = await evaluateFile(other, file, { ...out, onScored: () => count++ });
+    expect(run.identity.prefer).toEqual(prefer);
+    expect(count).toBe(3);
+    const keys = [identity, { ...identity, scoring: scoringVersion + 1 }, { ...identity, format: 'llama-guard-3' }];
+    expect(new Set([...keys, run.identity].map(keyOf)).size).toBe(4);
   });
 
   it('finds bad data before the first sample is judged', async () => {

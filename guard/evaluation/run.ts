@@ -52,6 +52,14 @@ export const identity = z.object({
   model: z.string(),
   device: z.enum(['webgpu', 'cpu']),
   dtype: z.enum(weightDTypes),
+  /** See `scoringVersion`; this and the next are absent of runs from before they were kept. */
+  scoring: count.optional(),
+  /** How the model was asked, by the name of its prompt format. */
+  format: z.string().optional(),
+  /** The WebGPU adapter; absent of the processor. */
+  adapter: z.string().optional(),
+  /** Kernels that were asked for, by operation; absent where the engine chose. */
+  prefer: z.record(z.string(), z.string()).optional(),
   /** SHA-256 of what was used; of the calibration null where there was none. */
   hashes: z.object({
     model: hash,

@@ -6,6 +6,7 @@ import { adaptedName, type Guard } from '../../guard.ts';
 import { hashesOf } from '../../identity.ts';
 import { roles } from '../../messages.ts';
 import type { CheckManyOptions } from '../../options.ts';
+import { scoringVersion } from '../../scoring-version.ts';
 import { type ReadOptions, readSamples } from '../data.ts';
 import { type Identity, makeRun, type Row, type Run } from '../run.ts';
 import { scoreSamples } from '../score-samples.ts';
@@ -125,7 +126,8 @@ function fittedOn({ calibration }: Guard, dataHash: string, rows: readonly Row[]
 }
 
 async function identityOf(guard: Guard, checks: CheckManyOptions): Promise<Identity> {
-  const { llama, decision, model } = guard;
+  const { llama, decision, model, format, prefer } = guard;
+  const { kind, name } = decision.device;
   // Neither threshold nor company changes a score; the adapter is in the hash of the model, detail in the policy's.
   const {
     threshold: _threshold,
@@ -138,8 +140,12 @@ async function identityOf(guard: Guard, checks: CheckManyOptions): Promise<Ident
   } = checks;
   return {
     model: adaptedName(model, adapter),
-    device: decision.device.kind,
+    device: kind,
     dtype: llama.dtype,
+    scoring: scoringVersion,
+    format: format.name,
+    ...(kind === 'webgpu' ? { adapter: name } : {}),
+    ...(prefer ? { prefer } : {}),
     hashes: await hashesOf(guard, adapter, detail),
     options: { ...options, promptTokens: Math.min(llama.contextLength, llama.cacheTokens) },
   };
