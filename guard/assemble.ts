@@ -168,7 +168,7 @@ async function assemble<Result extends Guard, Place>(
       calibration: _calibration,
       dtype: _dtype,
       memoryBudget: _budget,
-      prefer: _prefer,
+      prefer,
       threads: _threads,
       tuning: _tuning,
       onTuning: _onTuning,
@@ -193,6 +193,7 @@ async function assemble<Result extends Guard, Place>(
         policy,
         calibration,
         decision,
+        prefer,
       });
     } catch (error) {
       await llama[Symbol.asyncDispose]();

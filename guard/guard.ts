@@ -20,6 +20,7 @@ import type {
   CheckOptions,
   CheckRequest,
   Conversation,
+  LoadOptions,
 } from './options.ts';
 import { categoryOrders } from './orders.ts';
 import { assertDistinguishable, atDetail, type Policy } from './policy.ts';
@@ -43,6 +44,8 @@ export interface GuardParts {
   readonly policy: Policy;
   readonly calibration?: Calibration | undefined;
   readonly decision: DeviceDecision;
+  /** Kernels that were asked for, by operation. */
+  readonly prefer?: LoadOptions['prefer'];
   /** Loads the same once more, after a lost device. */
   readonly reload: () => Promise<Guard>;
 }
@@ -63,6 +66,8 @@ export class Guard implements AsyncDisposable {
   readonly calibration: Calibration | undefined;
   /** Which device is used, and why. */
   readonly decision: DeviceDecision;
+  /** The kernels that it was asked to compute with, by operation; undefined where the engine chose. */
+  readonly prefer: LoadOptions['prefer'];
   readonly llama: Llama;
   readonly tokenizer: Tokenizer;
   readonly #adapterHashes: ReadonlyMap<string, string>;
@@ -81,6 +86,7 @@ export class Guard implements AsyncDisposable {
     this.policy = parts.policy;
     this.calibration = parts.calibration;
     this.decision = parts.decision;
+    this.prefer = parts.prefer;
     this.llama = parts.llama;
     this.tokenizer = parts.tokenizer;
     this.#reload = parts.reload;
