@@ -51,12 +51,14 @@ function shapes(config: LlamaConfig, maxTokens: number, { rank, gates }: Adapter
   };
 }
 
-/** Bytes that `Activations` takes. */
-export function activationBytes(config: LlamaConfig, maxTokens: number, adapters = noAdapters): number {
-  return Object.values(shapes(config, maxTokens, adapters)).reduce(
-    (sum, shape) => sum + product(shape) * bytesPerElement.f32,
-    0,
-  );
+/** Bytes that `Activations` takes, in all and for its largest buffer. */
+export function activationBytes(
+  config: LlamaConfig,
+  maxTokens: number,
+  adapters = noAdapters,
+): { readonly total: number; readonly largest: number } {
+  const bytes = Object.values(shapes(config, maxTokens, adapters)).map((shape) => product(shape) * bytesPerElement.f32);
+  return { total: bytes.reduce((sum, each) => sum + each, 0), largest: Math.max(...bytes) };
 }
 
 /** The working memory of a forward pass, planned once for the largest batch. */

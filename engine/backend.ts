@@ -11,12 +11,15 @@ import type {
   Tensors,
 } from '../kernels/contract.ts';
 
-/** A block of numbers in a backend's memory. Views share storage and own nothing; who allocated it disposes it. */
+/**
+ * A block of numbers in a backend's memory. Views share storage and own nothing; who allocated it disposes it, and then
+ * whatever takes it, or a view of it, throws SessionError `disposed`.
+ */
 export interface Tensor extends TensorLike {
   readonly label: string;
   /** The first elements of this storage under another shape; throws ContractError where they do not fit. */
   view(shape: readonly number[]): Tensor;
-  /** Frees the storage; idempotent. */
+  /** Frees the storage once what was queued is done; idempotent, and of a view nothing. */
   [Symbol.dispose](): void;
 }
 
@@ -73,6 +76,8 @@ export interface Backend {
   readonly memoryBudget: number;
   /** Why a larger budget cannot be given, where that is so. */
   readonly memoryBound?: string | undefined;
+  /** Bytes of the largest tensor that an operation takes whole, where there is a limit: all but weights, which are split. */
+  readonly largestBinding?: number;
 
   /** Zero-filled. @throws DeviceError `out-of-memory` over the budget. */
   allocate(label: string, dtype: DType, shape: readonly number[]): Tensor;
@@ -97,7 +102,7 @@ export interface Backend {
   roundInPlace?(bytes: Uint8Array): number | undefined;
   /** The tensor's elements; f16 as its bits, a quantised tensor as the words of its storage. @throws DeviceError `device-lost`, `device-failure`. */
   read(tensor: Tensor): Promise<HostArray>;
-  /** Queues an operation. Shapes, dtypes and scalars are checked first. @throws ContractError */
+  /** Queues an operation. Shapes, dtypes and scalars are checked first. @throws ContractError; SessionError `disposed` */
   run<T extends Tensors, S extends Scalars>(
     operation: Operation<T, S>,
     tensors: Readonly<Record<keyof T, Tensor>>,
@@ -105,7 +110,7 @@ export interface Backend {
   ): void;
   /** Records what `task` runs instead of queueing it: shapes are checked and kernels chosen once and for all. */
   record(task: () => void): Recording;
-  /** Queues everything that was recorded. */
+  /** Queues everything that was recorded. @throws SessionError `disposed` where it, or a tensor in it, was */
   replay(recording: Recording): void;
   /** Compiles the kernels that `task` would run, all at once; queues nothing. @throws DeviceError `device-failure` */
   prepare(task: () => void): Promise<void>;

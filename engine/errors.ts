@@ -23,7 +23,7 @@ export class DeviceError extends LlamaGuardError<
   'device-unavailable' | 'device-lost' | 'out-of-memory' | 'device-failure'
 > {}
 
-/** A request that the engine cannot serve: too many tokens, an unknown id, a session already disposed. */
+/** A request that the engine cannot serve: too many tokens, an unknown id, something already disposed. */
 export class SessionError extends LlamaGuardError<
   'context-overflow' | 'token-out-of-range' | 'cache-full' | 'context-lost' | 'disposed' | 'invalid-argument'
 > {}

@@ -24,7 +24,7 @@ export { Llama, type LlamaOptions, type SequenceInput } from './llama.ts';
 export { type MemoryNeeds, memoryNeeds } from './memory-needs.ts';
 export { mergedSource } from './merged-source.ts';
 export { type ModelFolder, openModel } from './model-folder.ts';
-export { PrefixCache, type PromptReading, type ReadOptions } from './prefix-cache.ts';
+export { PrefixCache, type PromptReading, type ReadPromptOptions } from './prefix-cache.ts';
 export { type ByteFile, SafetensorsSource, type TensorSource } from './safetensors/source.ts';
 export type { SamplingOptions } from './sampling.ts';
 export { type GenerateOptions, Session } from './session.ts';

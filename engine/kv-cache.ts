@@ -8,10 +8,12 @@ interface Run {
   readonly length: number;
 }
 
+/** Bytes of each of the cache's tensors, in f32: the keys, or the values, of one layer. */
+export const cacheTensorBytes = (tokens: number, { numKeyValueHeads, headDim }: LlamaConfig): number =>
+  tokens * numKeyValueHeads * headDim * 4;
+
 /** Bytes that the keys and values of one token take, in f32. */
-export function bytesPerToken({ numHiddenLayers, numKeyValueHeads, headDim }: LlamaConfig): number {
-  return numHiddenLayers * numKeyValueHeads * headDim * 2 * 4;
-}
+export const bytesPerToken = (config: LlamaConfig): number => 2 * config.numHiddenLayers * cacheTensorBytes(1, config);
 
 /** Tokens whose keys and values fit in so many bytes. */
 export const cacheTokensWithin = (bytes: number, config: LlamaConfig): number =>

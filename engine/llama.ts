@@ -168,6 +168,16 @@ export class Llama implements AsyncDisposable {
     throw new SessionError('invalid-argument', `There is no adapter '${adapter}' beside this model: there ${known}.`);
   }
 
+  /** @throws SessionError `token-out-of-range` where the vocabulary has no such token */
+  assertIds(ids: readonly number[]): void {
+    const wrong = ids.find((id) => !(Number.isInteger(id) && id >= 0 && id < this.config.vocabularySize));
+    if (wrong === undefined) return;
+    throw new SessionError(
+      'token-out-of-range',
+      `Token ids must lie in [0, ${this.config.vocabularySize}), but ${wrong} came.`,
+    );
+  }
+
   /**
    * Extends contexts by new tokens and returns the logits of the wanted positions, a `Float32Array` of the vocabulary's
    * size each, sequence by sequence.
@@ -183,7 +193,7 @@ export class Llama implements AsyncDisposable {
    * a few numbers are read back instead of a vocabulary.
    */
   async logProbabilities(inputs: readonly SequenceInput[], picks: readonly number[]): Promise<Float32Array[][]> {
-    this.#assertIds(picks);
+    this.assertIds(picks);
     if (picks.length === 0) throw new SessionError('invalid-argument', 'Log-probabilities of no token were asked for.');
     this.#picks.reserve(picks.length);
     return this.#extend(inputs, { picks });
@@ -242,7 +252,7 @@ export class Llama implements AsyncDisposable {
     const after = new Map<Context, { length: number; reserved: number }>();
     let slots = 0;
     for (const { context, ids, wanted, headroom = 0 } of inputs) {
-      this.#assertIds(ids);
+      this.assertIds(ids);
       assertAscending(wanted, ids.length);
       context.assertUsable();
       const { length, reserved } = after.get(context) ?? context;
@@ -290,15 +300,6 @@ export class Llama implements AsyncDisposable {
     const [rows, width] = matrix.shape as [number, number];
     const numbers = (await this.#backend.read(matrix)) as Float32Array;
     return Array.from({ length: rows }, (_, row) => numbers.subarray(row * width, (row + 1) * width));
-  }
-
-  #assertIds(ids: readonly number[]): void {
-    const wrong = ids.find((id) => !(Number.isInteger(id) && id >= 0 && id < this.config.vocabularySize));
-    if (wrong === undefined) return;
-    throw new SessionError(
-      'token-out-of-range',
-      `Token ids must lie in [0, ${this.config.vocabularySize}), but ${wrong} came.`,
-    );
   }
 }
 

@@ -6,7 +6,7 @@ import type { Backend } from './backend.ts';
 import type { LlamaConfig } from './config.ts';
 import { DeviceError, SessionError } from './errors.ts';
 import { formatBytes } from './format.ts';
-import { bytesPerToken } from './kv-cache.ts';
+import { bytesPerToken, cacheTensorBytes } from './kv-cache.ts';
 import { pickBytes } from './picks.ts';
 import { type WeightDType, weightBytes } from './weights.ts';
 
@@ -59,7 +59,7 @@ export function memoryNeeds(config: LlamaConfig, options: MemoryOptions): Memory
   const kept = Object.values(options.adapters ?? {});
   const adapters = kept.reduce((sum, adapter) => sum + adapterBytes(config, adapter, options.dtype), 0);
   const rows = activationBytes(config, passTokens, adapterRoom(config, kept));
-  const activations = rows + contextLength * config.headDim * 4 + pickBytes;
+  const activations = rows.total + contextLength * config.headDim * 4 + pickBytes;
   return { weights, adapters, cache, activations, total: weights + adapters + cache + activations };
 }
 
@@ -71,8 +71,33 @@ const remedies = {
   activations: { name: 'activations', remedy: 'shorter passes' },
 } as const;
 
-/** @throws DeviceError `out-of-memory` that names the consumers, the largest first, and a dtype in which the model fits */
+/**
+ * @throws DeviceError `out-of-memory` that names the consumers, the largest first, and a dtype in which the model fits; or
+ *   what is larger than an operation of the device takes
+ */
 export function assertFits(backend: Backend, config: LlamaConfig, options: MemoryOptions): void {
+  assertTotalFits(backend, config, options);
+  const { cacheTokens, passTokens } = sizesOf(config, options);
+  const { largestBinding = Number.POSITIVE_INFINITY } = backend;
+  const tooLarge = (what: string, bytes: number, remedy: string) =>
+    new DeviceError(
+      'out-of-memory',
+      `${what} take ${formatBytes(bytes)} in one piece, but kernels of this device are given ` +
+        `${formatBytes(largestBinding)} at most. Use ${remedy}.`,
+    );
+  const layer = cacheTensorBytes(cacheTokens, config);
+  if (layer > largestBinding) {
+    const most = Math.floor(largestBinding / cacheTensorBytes(1, config));
+    const remedy = `a key-value cache of at most ${most} tokens, ${formatBytes(most * bytesPerToken(config))}`;
+    throw tooLarge(`The keys of a layer, of ${cacheTokens} tokens,`, layer, remedy);
+  }
+  const { largest } = activationBytes(config, passTokens, adapterRoom(config, Object.values(options.adapters ?? {})));
+  if (largest > largestBinding) {
+    throw tooLarge(`The activations of a pass of ${passTokens} tokens`, largest, "shorter passes ('passTokens')");
+  }
+}
+
+function assertTotalFits(backend: Backend, config: LlamaConfig, options: MemoryOptions): void {
   const needs = memoryNeeds(config, options);
   if (needs.total <= backend.memoryBudget) return;
   const narrower = weightDTypes

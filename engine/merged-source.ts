@@ -3,7 +3,7 @@ import { type Adapter, type LowRankUpdate, readUpdate } from './adapter.ts';
 import { ModelError } from './errors.ts';
 import { decodeToF32, type FloatDType, floatDTypes } from './safetensors/convert.ts';
 import { bitsPerElement, type TensorInfo } from './safetensors/header.ts';
-import { defaultChunkBytes, type ReadOptions, type TensorSource } from './safetensors/source.ts';
+import { defaultChunkBytes, type ReadTensorOptions, type TensorSource } from './safetensors/source.ts';
 
 /**
  * A checkpoint with an adapter merged into it: `W + scale * B A` in f32, chunk by chunk as it is read, so that host
@@ -48,7 +48,7 @@ async function* readMerged(
   { name, dtype, shape }: TensorInfo,
   adapter: Adapter,
   update: LowRankUpdate,
-  { chunkBytes = defaultChunkBytes, onlyFirst = false, signal }: ReadOptions = {},
+  { chunkBytes = defaultChunkBytes, onlyFirst = false, signal }: ReadTensorOptions = {},
 ): AsyncGenerator<Uint8Array, void, void> {
   const [outputs, inputs] = shape as [number, number];
   const rowBytes = (inputs * bitsPerElement[dtype]) / 8;

@@ -3,7 +3,7 @@ import type { Context } from './kv-cache.ts';
 import type { Llama, SequenceInput } from './llama.ts';
 import { PrefixTree } from './prefix-tree.ts';
 
-export interface ReadOptions {
+export interface ReadPromptOptions {
   /** How many tokens at the prompt's end are asked about; 1 unless told. They go through the model every time. */
   readonly rows?: number | undefined;
   /** Slots to keep free for what is appended to forks of the prompt's context while the reading is open. */
@@ -52,6 +52,7 @@ export class PrefixCache implements Disposable {
   #open = 0;
   /** Slots kept free for them. */
   #headroom = 0;
+  #disposed = false;
 
   constructor(llama: Llama) {
     this.#llama = llama;
@@ -62,9 +63,9 @@ export class PrefixCache implements Disposable {
   /**
    * Reads a prompt and returns the logits after its last token, or its last ones.
    * @throws SessionError `cache-full` where the prompt and its headroom exceed what the cache can free, and what
-   * `Llama.logits` throws; the signal's reason
+   * `Llama.logits` throws; `disposed`; the signal's reason
    */
-  logits(ids: readonly number[], options: ReadOptions = {}): Promise<PromptReading> {
+  logits(ids: readonly number[], options: ReadPromptOptions = {}): Promise<PromptReading> {
     return this.#read(ids, options, (input) => this.#llama.logits([input]));
   }
 
@@ -72,25 +73,25 @@ export class PrefixCache implements Disposable {
   logProbabilities(
     ids: readonly number[],
     picks: readonly number[],
-    options: ReadOptions = {},
+    options: ReadPromptOptions = {},
   ): Promise<PromptReading> {
     return this.#read(ids, options, (input) => this.#llama.logProbabilities([input], picks));
   }
 
-  /** Drops all prompts; those that wait are refused. */
+  /** Drops all prompts; those that wait are refused, and so are all that come later. */
   [Symbol.dispose](): void {
-    for (const { reject } of this.#waiting.splice(0)) {
-      reject(new SessionError('disposed', 'The cache of prompts was disposed.'));
-    }
+    this.#disposed = true;
+    for (const { reject } of this.#waiting.splice(0)) reject(disposed());
     this.#shortage[Symbol.dispose]();
     this.#tree[Symbol.dispose]();
   }
 
   async #read(
     ids: readonly number[],
-    { headroom = 0, rows = 1, adapter, signal }: ReadOptions,
+    { headroom = 0, rows = 1, adapter, signal }: ReadPromptOptions,
     compute: Request['compute'],
   ): Promise<PromptReading> {
+    if (this.#disposed) throw disposed();
     signal?.throwIfAborted();
     if (!(rows > 0 && rows <= ids.length)) {
       throw new SessionError('invalid-argument', `Of a prompt of ${ids.length} tokens ${rows} were asked about.`);
@@ -158,6 +159,8 @@ export class PrefixCache implements Disposable {
     return true;
   }
 }
+
+const disposed = () => new SessionError('disposed', 'The cache of prompts was disposed.');
 
 function cacheFull(tokens: number, headroom: number, room: number): SessionError {
   return new SessionError(

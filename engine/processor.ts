@@ -8,7 +8,8 @@ import { type OpenWasmOptions, openWasm } from './wasm/open.ts';
 /**
  * Opens the processor: WebAssembly SIMD on threads, or plain TypeScript where the engine has no SIMD or the system grants
  * it no memory.
- * @throws DeviceError `device-unavailable` where `threads` is no number of threads; ContractError `no-variant`
+ * @throws DeviceError `device-unavailable` where `threads` is no number of threads, or of more than the system starts;
+ *   ContractError `no-variant`
  */
 export function openProcessor(options: OpenWasmOptions): OpenedCpu {
   assertPreference(options.prefer ?? {});

@@ -8,7 +8,7 @@ import { bitsPerElement } from './safetensors/header.ts';
 import { roomOf, SimdConverter } from './safetensors/simd.ts';
 
 /** Neighbouring rows of one tensor: numbers, or blocks of the device tensor's dtype. */
-export type StoredPart = { readonly name: string; readonly count: number } & (
+export type SourceRows = { readonly name: string; readonly count: number } & (
   | { readonly dtype: FloatDType; readonly bytes: Uint8Array }
   | { readonly sections: readonly Uint8Array[] }
 );
@@ -62,7 +62,7 @@ export class RowEncoder {
    * @param place where rows that take turns go; memory of the encoder's own by default
    * @throws ModelError `dtype-unsupported` that names the tensor
    */
-  encode(parts: readonly StoredPart[], dtype: WeightDType, place?: readonly Uint8Array[]): readonly Uint8Array[] {
+  encode(parts: readonly SourceRows[], dtype: WeightDType, place?: readonly Uint8Array[]): readonly Uint8Array[] {
     if (parts.length === 1) return this.#convert(parts[0]!, dtype);
     const merged: Uint8Array[] = [];
     for (const [turn, part] of parts.entries()) {
@@ -74,7 +74,7 @@ export class RowEncoder {
     return merged;
   }
 
-  #convert(part: StoredPart, dtype: WeightDType): readonly Uint8Array[] {
+  #convert(part: SourceRows, dtype: WeightDType): readonly Uint8Array[] {
     if ('sections' in part) return part.sections;
     const { name, dtype: stored, bytes } = part;
     if (isSame(stored, dtype)) return [bytes];

@@ -44,7 +44,7 @@ export function createSampler(options: SamplingOptions = {}): Sampler {
 }
 
 /** The lowest id of the largest logit. */
-export function argmax(logits: Float32Array): number {
+function argmax(logits: Float32Array): number {
   let best = 0;
   for (let id = 1; id < logits.length; id++) if (logits[id]! > logits[best]!) best = id;
   return best;

@@ -7,7 +7,7 @@ import { contextLost, type KeyValueCache } from './kv-cache.ts';
 export interface PlacedSequence extends SequencePart {
   /** The name of the adapter that they go through. */
   readonly adapter: string | undefined;
-  /** Keeps the slots until the tokens are handed to the device. */
+  /** Keeps the slots until the tokens are computed, or never will be. */
   readonly hold: Disposable;
 }
 
@@ -45,6 +45,8 @@ interface WaitingSequence {
   readonly sequence: PlacedSequence;
   /** Tokens that went into passes already. */
   done: number;
+  /** Parts that are on the device. */
+  underWay: number;
 }
 
 interface Part extends SequencePart {
@@ -93,7 +95,7 @@ export class Scheduler {
           continue;
         }
         request.waiting++;
-        this.#queue.push({ request, index, sequence, done: 0 });
+        this.#queue.push({ request, index, sequence, done: 0, underWay: 0 });
       }
       if (request.waiting === 0) resolve(rows);
       this.#pumpSoon();
@@ -169,6 +171,7 @@ export class Scheduler {
       wanted += parts.at(-1)!.wanted.length;
       spans += sequence.spans.length;
       waiting.done = end;
+      waiting.underWay++;
       request.underWay++;
       if (end === sequence.ids.length) {
         this.#queue.splice(at, 1);
@@ -185,25 +188,14 @@ export class Scheduler {
     try {
       results = this.#run({ parts, adapter: sequence.adapter, probe: request.probe });
     } catch (error) {
-      for (const part of parts) {
-        this.#cache.lose(part.slots);
-        this.#fail(part.waiting.request, error);
-      }
-      this.#release(parts);
+      for (const part of parts) this.#failPart(part, error);
       return;
     }
-    this.#release(parts);
     this.#underWay++;
-    const settled = parts.map(({ waiting: { request, index }, firstWanted }, i) =>
+    const settled = parts.map((part, i) =>
       results[i]!.then(
-        (rows) => {
-          rows.forEach((row, n) => {
-            request.rows[index]![firstWanted + n] = row;
-          });
-          request.underWay--;
-          if (request.waiting === 0 && request.underWay === 0) request.resolve([...request.rows]);
-        },
-        (error) => this.#fail(request, error),
+        (rows) => this.#finishPart(part, rows),
+        (error) => this.#failPart(part, error),
       ),
     );
     void Promise.all(settled).then(() => {
@@ -212,11 +204,36 @@ export class Scheduler {
     });
   }
 
-  /** Tokens that were handed to the device need their slots no longer: what is written there next comes after them. */
-  #release(parts: readonly Part[]): void {
-    for (const { waiting } of parts) {
-      if (waiting.done === waiting.sequence.ids.length) waiting.sequence.hold[Symbol.dispose]();
+  #finishPart(part: Part, rows: readonly Float32Array[]): void {
+    const { waiting, firstWanted } = part;
+    const { request, index, sequence } = waiting;
+    // It may have been handed to the device before a pass failed that it builds on.
+    if (this.#cache.holdsLost(before(sequence))) {
+      this.#failPart(part, contextLost());
+      return;
     }
+    rows.forEach((row, n) => {
+      request.rows[index]![firstWanted + n] = row;
+    });
+    this.#leaveDevice(waiting);
+    if (request.waiting === 0 && request.underWay === 0) request.resolve([...request.rows]);
+  }
+
+  #failPart({ waiting, slots }: Part, error: unknown): void {
+    this.#cache.lose(slots);
+    this.#fail(waiting.request, error);
+    this.#leaveDevice(waiting);
+  }
+
+  #leaveDevice(waiting: WaitingSequence): void {
+    waiting.underWay--;
+    waiting.request.underWay--;
+    this.#releaseIfOver(waiting);
+  }
+
+  /** Only then: whoever held slots next would have those called lost that are his. */
+  #releaseIfOver({ request, sequence, done, underWay }: WaitingSequence): void {
+    if (underWay === 0 && (request.failed || done === sequence.ids.length)) sequence.hold[Symbol.dispose]();
   }
 
   /** Rejects a request and drops what of it still waits. */
@@ -225,11 +242,11 @@ export class Scheduler {
     request.failed = true;
     request.reject(error);
     for (let i = this.#queue.length - 1; i >= 0; i--) {
-      const { request: other, sequence, done } = this.#queue[i]!;
-      if (other !== request) continue;
+      const waiting = this.#queue[i]!;
+      if (waiting.request !== request) continue;
       this.#queue.splice(i, 1);
-      this.#cache.lose(sequence.slots.subarray(done));
-      sequence.hold[Symbol.dispose]();
+      this.#cache.lose(waiting.sequence.slots.subarray(waiting.done));
+      this.#releaseIfOver(waiting);
     }
   }
 }

@@ -42,8 +42,11 @@ export class Session implements Disposable {
   /**
    * The log-probabilities of `ids` as the continuation, one number a token, each given the ones before it. The session
    * itself does not move.
+   * @throws what `Llama.logits` throws; SessionError `invalid-argument` where the session is empty
    */
   async logProbabilities(ids: readonly number[]): Promise<Float32Array> {
+    // The last one too, which does not go through the model.
+    this.#llama.assertIds(ids);
     const last = this.#requireLogits();
     using branch = this.#context.fork();
     const rows: Float32Array[] = [last];
@@ -87,7 +90,7 @@ export class Session implements Disposable {
 }
 
 /** log(sum(exp(x))) with the largest taken out, in float64. */
-export function logSumExp(x: Float32Array): number {
+function logSumExp(x: Float32Array): number {
   const largest = x.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
   return largest + Math.log(x.reduce((sum, value) => sum + Math.exp(value - largest), 0));
 }

@@ -9,7 +9,7 @@
  * what quantised checkpoints do (quantised/source.ts).
  */
 import { isQuantised, product, type Section, sectionsOf, type WeightDType } from '../kernels/contract.ts';
-import { beyondF16, isSame, RowEncoder, type StoredPart } from './row-encoder.ts';
+import { beyondF16, isSame, RowEncoder, type SourceRows } from './row-encoder.ts';
 import type { FloatDType } from './safetensors/convert.ts';
 import { bitsPerElement, type TensorInfo } from './safetensors/header.ts';
 import { defaultChunkBytes, type PieceSource, type TensorSource } from './safetensors/source.ts';
@@ -57,7 +57,7 @@ interface StoredRows {
   /** Bytes of the checkpoint that they take. */
   readonly sourceBytes: number;
   /** None where they are in their place already, as the device holds them. */
-  readonly parts: readonly StoredPart[];
+  readonly parts: readonly SourceRows[];
 }
 
 /** What the rows of a tensor come from. */
@@ -72,8 +72,8 @@ const widthOf = ({ shape }: PlannedTensor): number => product(shape.slice(1));
 const rowBytesOf = (tensor: PlannedTensor, { dtype }: TensorInfo): number =>
   (widthOf(tensor) * bitsPerElement[dtype]) / 8;
 
-/** Tensors whose rows are read together: all that take turns, or one after another. */
-function groupsOf({ arrangement, sources }: PlannedTensor, { tensors }: TensorSource): TensorInfo[][] {
+/** Which tensors' rows are read together: those of all that take turns, else of one after another. */
+function readTogether({ arrangement, sources }: PlannedTensor, { tensors }: TensorSource): TensorInfo[][] {
   const infos = sources.map((name) => tensors.get(name)!);
   return arrangement === 'stack' ? infos.map((info) => [info]) : [infos];
 }
@@ -87,7 +87,7 @@ function pieceRows(tensor: PlannedTensor, group: readonly TensorInfo[]): number 
 /** Bytes, and numbers, of the largest piece of any tensor. */
 function largestPiece(plan: readonly PlannedTensor[], source: TensorSource): readonly [bytes: number, count: number] {
   const rows = plan.flatMap((tensor) =>
-    groupsOf(tensor, source).flatMap((group) => {
+    readTogether(tensor, source).flatMap((group) => {
       const most = pieceRows(tensor, group);
       return group.map((info) => ({ rows: Math.min(most, info.shape[0]!), width: widthOf(tensor), info, tensor }));
     }),
@@ -151,7 +151,7 @@ function encode(
 /** The rows of a tensor's sources, piece by piece. */
 async function* storedRows(tensor: PlannedTensor, origin: Origin): AsyncGenerator<StoredRows, void, void> {
   let first = 0;
-  for (const group of groupsOf(tensor, origin.source)) {
+  for (const group of readTogether(tensor, origin.source)) {
     const { pieces } = origin.source;
     const arePieces = pieces && group.every(({ name }) => pieces.has(name));
     yield* arePieces
@@ -272,7 +272,7 @@ async function* partsOf(
   rows: number,
   source: TensorSource,
   signal: AbortSignal | undefined,
-): AsyncGenerator<StoredPart, void, void> {
+): AsyncGenerator<SourceRows, void, void> {
   const { name, dtype } = info as TensorInfo & { readonly dtype: FloatDType };
   const options = signal ? { signal } : {};
   if (isQuantised(tensor.dtype) && source.blocks?.dtypeOf(name) === tensor.dtype) {

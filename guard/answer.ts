@@ -1,4 +1,4 @@
-import type { Llama, PrefixCache, PromptReading, ReadOptions } from '../engine/index.ts';
+import type { Llama, PrefixCache, PromptReading, ReadPromptOptions } from '../engine/index.ts';
 import { type Tokenizer, TokenizerError } from '../tokenizer/index.ts';
 import type { AnswerGrammar, Label } from './formats/index.ts';
 import type { Role } from './messages.ts';
@@ -9,7 +9,11 @@ export interface AnswerTokens {
     | { readonly force: readonly number[] }
     | { readonly choose: readonly (readonly number[])[] }
   )[];
-  readonly labels: readonly { readonly label: Label; readonly firstIds: readonly number[] }[];
+  /** Of each label the spellings that begin with a token of their own. */
+  readonly labels: readonly {
+    readonly label: Label;
+    readonly spellings: readonly { readonly text: string; readonly firstId: number }[];
+  }[];
   /** All whose probabilities are looked at on the way. */
   readonly picks: readonly number[];
   /** The ids of a text in the place of the verdict. */
@@ -21,7 +25,11 @@ export interface Answer {
   /** The probability that the model would have written what was put into its mouth; undefined where nothing was. */
   readonly forced: number | undefined;
   /** The probability of each label, all spellings together, in the grammar's order. */
-  readonly labels: readonly { readonly label: Label; readonly logProbability: number }[];
+  readonly labels: readonly {
+    readonly label: Label;
+    readonly logProbability: number;
+    readonly spellings: readonly { readonly text: string; readonly logProbability: number }[];
+  }[];
 }
 
 /**
@@ -48,9 +56,12 @@ export function answerTokens(
     if (grammar.labelsAreTokens && long !== undefined) {
       throw mismatch(`The tokenizer has no single token '${long}', which verdicts are read from`);
     }
-    return { label, firstIds: [...new Set(ids.map(([first]) => first!))] };
+    const begun = label.spellings.map((text, i) => ({ text, firstId: ids[i]![0]! }));
+    const isOwn = ({ firstId }: (typeof begun)[number], i: number) =>
+      begun.findIndex((other) => other.firstId === firstId) === i;
+    return { label, spellings: begun.filter(isOwn) };
   });
-  const firstIds = labels.flatMap((label) => label.firstIds);
+  const firstIds = labels.flatMap(({ spellings }) => spellings.map(({ firstId }) => firstId));
   if (new Set(firstIds).size < firstIds.length) {
     throw mismatch(
       `The tokenizer begins ${grammar.labels.map(({ spellings }) => `'${spellings[0]}'`).join(' or ')} with the same ` +
@@ -67,7 +78,7 @@ export async function readAnswer(
   prefixes: PrefixCache,
   prompt: readonly number[],
   { steps, labels, picks }: AnswerTokens,
-  options: Pick<ReadOptions, 'adapter' | 'signal'> & { readonly headroom: number },
+  options: Pick<ReadPromptOptions, 'adapter' | 'signal'> & { readonly headroom: number },
 ): Promise<Answer & Pick<PromptReading, 'context' | 'cached'> & Disposable> {
   const at = new Map(picks.map((id, i) => [id, i]));
   const logOf = (row: Float32Array, id: number) => row[at.get(id)!]!;
@@ -102,10 +113,10 @@ export async function readAnswer(
     }
     return {
       forced: steps.length > 0 ? Math.exp(forced) : undefined,
-      labels: labels.map(({ label, firstIds }) => ({
-        label,
-        logProbability: logSum(firstIds.map((id) => logOf(last, id))),
-      })),
+      labels: labels.map(({ label, spellings }) => {
+        const read = spellings.map(({ text, firstId }) => ({ text, logProbability: logOf(last, firstId) }));
+        return { label, logProbability: logSum(read.map(({ logProbability }) => logProbability)), spellings: read };
+      }),
       context: reading.context,
       cached: reading.cached,
       [Symbol.dispose]: () => reading[Symbol.dispose](),

@@ -179,7 +179,7 @@ async function assemble<Result extends Guard, Place>(
       calibration: _calibration,
       dtype: _dtype,
       memoryBudget: _budget,
-      prefer: _prefer,
+      prefer,
       threads: _threads,
       tuning: _tuning,
       onTuning: _onTuning,
@@ -204,6 +204,7 @@ async function assemble<Result extends Guard, Place>(
         policy,
         calibration,
         decision,
+        prefer,
       });
     } catch (error) {
       await llama[Symbol.asyncDispose]();

@@ -26,7 +26,7 @@ export class EvaluationError extends LlamaGuardError<
   | 'id-duplicate'
   | 'category-unknown'
   | 'map-invalid'
-  | 'no-positives'
+  | 'no-labels'
   | 'run-invalid'
 > {}
 

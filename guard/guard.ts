@@ -21,6 +21,7 @@ import type {
   CheckOptions,
   CheckRequest,
   Conversation,
+  LoadOptions,
 } from './options.ts';
 import { categoryOrders } from './orders.ts';
 import { assertDistinguishable, assertValid, atDetail, type Policy } from './policy.ts';
@@ -44,6 +45,8 @@ export interface GuardParts {
   readonly policy: Policy;
   readonly calibration?: Calibration | undefined;
   readonly decision: DeviceDecision;
+  /** Kernels that were asked for, by operation. */
+  readonly prefer?: LoadOptions['prefer'];
   /** Loads the same once more, after a lost device. */
   readonly reload: () => Promise<Guard>;
 }
@@ -64,6 +67,8 @@ export class Guard implements AsyncDisposable {
   readonly calibration: Calibration | undefined;
   /** Which device is used, and why. */
   readonly decision: DeviceDecision;
+  /** The kernels that it was asked to compute with, by operation; undefined where the engine chose. */
+  readonly prefer: LoadOptions['prefer'];
   readonly llama: Llama;
   readonly tokenizer: Tokenizer;
   readonly #adapterHashes: ReadonlyMap<string, string>;
@@ -84,6 +89,7 @@ export class Guard implements AsyncDisposable {
     this.policy = parts.policy;
     this.calibration = parts.calibration;
     this.decision = parts.decision;
+    this.prefer = parts.prefer;
     this.llama = parts.llama;
     this.tokenizer = parts.tokenizer;
     this.#reload = parts.reload;

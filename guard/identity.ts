@@ -9,7 +9,7 @@ import type { Calibration } from './calibration/calibration.ts';
 import { mapInOrder } from './in-order.ts';
 import type { Instruction } from './instruction.ts';
 import type { Role } from './messages.ts';
-import type { Policy } from './policy.ts';
+import { atDetail, type Detail, type Policy } from './policy.ts';
 
 /** What a model's scores come from. */
 export interface ModelParts {
@@ -71,13 +71,17 @@ interface Identified {
   modelHashOf(adapter?: string): string;
   readonly policy: Policy;
   readonly calibration: Calibration | undefined;
-  instruction(conversation: string, options: { readonly role: Role }): Instruction;
+  instruction(conversation: string, options: { readonly role: Role; readonly policy: Policy }): Instruction;
 }
 
-/** The hashes of all that a guard's scores depend on, with an adapter or without, by the policy that it was loaded with. */
-export async function hashesOf(guard: Identified, adapter?: string): Promise<Hashes> {
-  const { policy, calibration } = guard;
-  const ofRole = (role: Role) => instructionHash(guard.instruction('', { role }));
+/**
+ * The hashes of all that a guard's scores depend on, with an adapter or without, by as much of the policy that it was
+ * loaded with as its checks tell the model.
+ */
+export async function hashesOf(guard: Identified, adapter?: string, detail: Detail = 'examples'): Promise<Hashes> {
+  const { calibration } = guard;
+  const policy = atDetail(guard.policy, detail);
+  const ofRole = (role: Role) => instructionHash(guard.instruction('', { role, policy }));
   return {
     model: guard.modelHashOf(adapter),
     policy: await policyHash(policy),

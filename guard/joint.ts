@@ -1,12 +1,12 @@
 import type { Context, Llama } from '../engine/index.ts';
-import type { AnswerTokens } from './answer.ts';
-import type { AnswerGrammar } from './formats/index.ts';
+import { type Answer, type AnswerTokens, logSum } from './answer.ts';
+import type { ListGrammar } from './formats/format.ts';
 import type { Policy } from './policy.ts';
 
 /** A beginning of the written list that is followed further. */
 interface Branch {
   readonly codes: readonly string[];
-  /** log P(this beginning | unsafe). */
+  /** log P(this beginning | the verdict's first token). */
   readonly logProbability: number;
   /** Log-probabilities of the tokens that matter, after the last token. */
   readonly next: Float32Array;
@@ -26,25 +26,43 @@ export interface JointOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Beginnings less probable than this are not followed; what is missed adds up to little. */
+/**
+ * Beginnings of two codes and more that are less probable than this are not followed; what is missed adds up to little. Of
+ * single codes each is: a model that hardly writes codes at all still ranks them, and they are one batch.
+ */
 const negligible = 1e-4;
 
-/** How a list stands behind an unsafe verdict, in tokens. */
+/** A way to write an unsafe verdict. */
+export interface UnsafeVerdict {
+  readonly text: string;
+  /** P(it | unsafe). */
+  readonly probability: number;
+}
+
+/**
+ * The ways to write that a conversation is unsafe, of every label that counts as that, as probable as they are; those that
+ * are hardly ever written are left out. A format with one label in one spelling has one, of probability 1.
+ */
+export function unsafeVerdicts({ labels }: Pick<Answer, 'labels'>): UnsafeVerdict[] {
+  const ways = labels.flatMap(({ label, spellings }) => (label.means === 'unsafe' ? spellings : []));
+  const unsafe = logSum(ways.map(({ logProbability }) => logProbability));
+  return ways
+    .map(({ text, logProbability }) => ({ text, probability: Math.exp(logProbability - unsafe) }))
+    .filter(({ probability }) => probability > negligible);
+}
+
+/** How a list stands behind one spelling of an unsafe verdict, in tokens. */
 export class WrittenList {
-  readonly #grammar: NonNullable<AnswerGrammar['list']>;
+  readonly #grammar: ListGrammar;
   readonly #tokens: Pick<AnswerTokens, 'write'>;
   readonly #verdict: string;
   readonly #written: ReadonlyMap<string, string>;
 
-  constructor(
-    { labels, list }: AnswerGrammar & Required<Pick<AnswerGrammar, 'list'>>,
-    tokens: Pick<AnswerTokens, 'write'>,
-    policy: Policy,
-  ) {
-    this.#grammar = list;
+  constructor(grammar: ListGrammar, verdict: string, tokens: Pick<AnswerTokens, 'write'>, policy: Policy) {
+    this.#grammar = grammar;
     this.#tokens = tokens;
-    this.#verdict = labels.find(({ means }) => means === 'unsafe')!.spellings[0]! + list.lead;
-    this.#written = new Map(policy.categories.map((category) => [category.code, list.written(category)]));
+    this.#verdict = verdict + grammar.lead;
+    this.#written = new Map(policy.categories.map((category) => [category.code, grammar.written(category)]));
   }
 
   get codes(): string[] {
@@ -90,11 +108,12 @@ export class WrittenList {
 }
 
 /**
- * For each category, the probability that the list written after `unsafe` names it.
+ * For each category, the probability that the list written after an unsafe verdict names it.
  *
  * The lists form a tree; its branches are teacher-forced as forks of one context, as many of a level together as there
  * is room for. A code counts where it is complete, that is followed by a separator or the end: summed over all beginnings
- * that end in it, this is the exact probability, but for beginnings less probable than 1e-4.
+ * that end in it, this is the exact probability. What is left out are beginnings of several codes less probable than 1e-4,
+ * so that the result is never less than the probability of the code as the first one.
  *
  * @param prompt the context up to the verdict; not changed
  */
@@ -141,7 +160,10 @@ export async function jointProbabilities(
       return codes
         .filter((code) => !branch.codes.includes(code))
         .map((code) => ({ branch, code, ids: written([...branch.codes, code]).slice(start.length), begun }))
-        .filter(({ ids }) => Math.exp(branch.logProbability + logOf(branch.next, ids[begun]!)) > negligible);
+        .filter(({ ids }) => {
+          const single = branch.codes.length === 0;
+          return single || Math.exp(branch.logProbability + logOf(branch.next, ids[begun]!)) > negligible;
+        });
     });
     level = [];
     for (const together of groupsWithin(room - start.length, steps)) {

@@ -1,11 +1,11 @@
-import { type Llama, PrefixCache, Session } from '../engine/index.ts';
+import { type Context, type Llama, PrefixCache, Session } from '../engine/index.ts';
 import { Pace } from '../engine/pace.ts';
 import type { Tokenizer } from '../tokenizer/index.ts';
-import { type AnswerTokens, answerTokens, readAnswer } from './answer.ts';
+import { type Answer, type AnswerTokens, answerTokens, readAnswer } from './answer.ts';
 import { answerRoom } from './answer-room.ts';
-import type { AnswerGrammar, PromptFormat } from './formats/index.ts';
+import type { PromptFormat } from './formats/index.ts';
 import type { HarmlessTurn } from './hostile/index.ts';
-import { jointProbabilities, WrittenList } from './joint.ts';
+import { jointProbabilities, unsafeVerdicts, WrittenList } from './joint.ts';
 import { type Role, roles } from './messages.ts';
 import type { CategoryMode } from './options.ts';
 import { type Policy, selectCategories } from './policy.ts';
@@ -158,9 +158,25 @@ export class Reader implements Disposable {
     const tokens = this.#answerTokens(task, prompt.end);
     const options = { headroom: joint ? room : 0, adapter, signal };
     using answer = await readAnswer(this.#llama, this.#prefixes, ids, tokens, options);
-    const list = joint ? this.#list(task, prompt.end) : undefined;
-    const named = list && (await jointProbabilities(this.#llama, list, answer.context, { room, signal }));
+    const named = joint ? await this.#named(answer, task, prompt.end) : undefined;
     return { ...scoreOf(answer), ...prompt, cached: answer.cached, named };
+  }
+
+  /** By code, the probability that the list after an unsafe verdict names it: the mean over the ways to write one. */
+  async #named(
+    answer: Pick<Answer, 'labels'> & { readonly context: Context },
+    task: Task,
+    end: string,
+  ): Promise<Map<string, number>> {
+    const named = new Map(task.policy.categories.map(({ code }) => [code, 0]));
+    const options = { room: this.#room(task, end), signal: task.signal };
+    for (const { text, probability } of unsafeVerdicts(answer)) {
+      const list = this.#list(task, end, text);
+      for (const [code, given] of await jointProbabilities(this.#llama, list, answer.context, options)) {
+        named.set(code, named.get(code)! + probability * given);
+      }
+    }
+    return named;
   }
 
   /** A policy of each category alone (the paper's 1-vs-all evaluation): the worst window's score by code. */
@@ -181,9 +197,9 @@ export class Reader implements Disposable {
     return tokens;
   }
 
-  #list(task: Task, end: string): WrittenList | undefined {
-    const { answer } = this.#format;
-    return hasList(answer) ? new WrittenList(answer, this.#answerTokens(task, end), task.policy) : undefined;
+  /** Of a format that has lists. */
+  #list(task: Task, end: string, verdict: string): WrittenList {
+    return new WrittenList(this.#format.answer.list!, verdict, this.#answerTokens(task, end), task.policy);
   }
 
   /** Tokens kept free behind a prompt. */
@@ -197,9 +213,6 @@ export class Reader implements Disposable {
     return room;
   }
 }
-
-const hasList = (answer: AnswerGrammar): answer is AnswerGrammar & Required<Pick<AnswerGrammar, 'list'>> =>
-  answer.list !== undefined;
 
 const keyOf = (role: Role, end: string) => `${role} ${end}`;
 

@@ -31,7 +31,6 @@ export type ScalarArguments<S extends Scalars> = Readonly<Partial<Record<keyof S
 
 /** Elements of a tensor in host memory; f16 is held as its bits, a quantised tensor as the words of its storage. */
 export type HostArray = Float64Array | Float32Array | Uint32Array | Uint16Array;
-export type HostArrays<T extends Tensors> = Readonly<Record<keyof T, HostArray>>;
 
 /** A concrete instance of an operation: sizes and scalars. */
 export interface Case<T extends Tensors, S extends Scalars> {
@@ -81,7 +80,6 @@ export interface Operation<T extends Tensors = Tensors, S extends Scalars = Scal
 
 // biome-ignore lint/suspicious/noExplicitAny: an operation of any tensors; `Operation` alone is invariant in them
 export type AnyOperation = Operation<any, any>;
-export type TensorsOf<O> = O extends Operation<infer T, Scalars> ? T : never;
 
 export function operation<
   const T extends Readonly<Record<string, TensorContract>>,

@@ -14,8 +14,8 @@ export interface Discovered {
 }
 
 /**
- * Finds the operations by looking: a folder beside this file is one, but for the assembler in `wasm`, and every export of its `webgpu*`, `cpu*` and
- * `wasm*` modules that is a variant, or a family of them, counts. So a new variant is verified and timed without anyone listing it.
+ * Finds the operations by looking: a folder beside this file is one, but for the assembler in `wasm`. Its variants are
+ * what `cpu.ts` exports and what the lists `variants` of `wasm.ts` and `webgpu.ts` name, which the engine chooses from too.
  */
 export async function discover(): Promise<Discovered[]> {
   const root = new URL('./', import.meta.url);
@@ -25,28 +25,24 @@ export async function discover(): Promise<Discovered[]> {
 }
 
 async function discoverOperation(folder: URL): Promise<Discovered> {
-  // The same folder holds .ts in a checkout, and .js beside .d.ts once built.
-  const files = (await readdir(folder)).filter((name) => /(?<!\.d)\.[jt]s$/.test(name)).sort();
-  const modules = await Promise.all(
-    files.map(async (name) => ({
-      name,
-      exports: (await import(new URL(name, folder).href)) as Record<string, unknown>,
-    })),
-  );
-  const exported = (prefix: RegExp) =>
-    modules.filter(({ name }) => prefix.test(name)).flatMap(({ exports }) => Object.values(exports));
-  const variants = exported(/^(webgpu|cpu|wasm)\b/);
-  const [operation] = exported(/^index\b/).filter(isKind<AnyOperation>('operation'));
-  const [reference] = exported(/^reference\b/);
+  const files = await readdir(folder);
+  const exported = async (module: string): Promise<readonly unknown[]> => {
+    // The same folder holds .ts in a checkout, and .js once built.
+    const file = [`${module}.ts`, `${module}.js`].find((name) => files.includes(name));
+    if (!file) return [];
+    return Object.values((await import(new URL(file, folder).href)) as Record<string, unknown>).flat();
+  };
+  const operation = (await exported('index')).find(isKind<AnyOperation>('operation'));
+  const [reference] = await exported('reference');
   if (!operation || typeof reference !== 'function') {
     throw new Error(`${folder.pathname} must hold an operation in index.ts and its reference in reference.ts.`);
   }
   return {
     operation,
     reference: reference as AnyReference,
-    cpu: variants.filter(isKind<AnyCpuVariant>('cpu')),
-    wasm: variants.filter(isKind<AnyWasmVariant>('wasm')),
-    webgpu: variants.filter(
+    cpu: (await exported('cpu')).filter(isKind<AnyCpuVariant>('cpu')),
+    wasm: (await exported('wasm')).filter(isKind<AnyWasmVariant>('wasm')),
+    webgpu: (await exported('webgpu')).filter(
       (value) => isKind<AnyVariant>('webgpu')(value) || isKind<AnyFamily>('webgpu-family')(value),
     ),
   };

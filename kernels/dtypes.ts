@@ -30,6 +30,9 @@ export const isQuantised = (dtype: DType): dtype is QuantisedDType => dtype in q
 
 export const product = (sizes: readonly number[]): number => sizes.reduce((a, b) => a * b, 1);
 
+/** How many times `size` it takes to hold `items`: tiles, panels, workgroups. */
+export const divideUp = (items: number, size: number): number => Math.ceil(items / size);
+
 /** Whether a tensor of this shape can be stored so; only matrices of whole blocks can be quantised. */
 export const storable = (dtype: DType, shape: readonly number[]): boolean =>
   !isQuantised(dtype) || (shape.length === 2 && shape[1]! % quantBlock === 0);

@@ -2,6 +2,7 @@ import {
   type Dims,
   type DType,
   type DTypes,
+  divideUp,
   isQuantised,
   type Operation,
   parameters,
@@ -10,7 +11,6 @@ import {
   quantisedFormats,
   type Scalars,
   type ScalarValues,
-  shapeOf,
   type TensorContract,
   type Tensors,
 } from './contract.ts';
@@ -236,9 +236,6 @@ function decoders(name: string, { axes }: TensorContract, dtype: QuantisedDType,
   ];
 }
 
-/** Workgroups needed to give each of `items` an invocation, `perWorkgroup` at a time. */
-export const divideUp = (items: number, perWorkgroup: number): number => Math.ceil(items / perWorkgroup);
-
 /** A grid for one-dimensional work: x up to the limit of 65,535 workgroups, the rest in y. See `LINEAR_INDEX`. */
 export function linearGrid(items: number, workgroupSize: number): Extent {
   const groups = divideUp(items, workgroupSize);
@@ -266,8 +263,3 @@ export const LINEAR_INDEX = '(group.y * groups.x + group.x) * WORKGROUP_SIZE.x +
 /** The parameters of `main` that `LINEAR_INDEX` reads. */
 export const LINEAR_BUILTINS =
   '@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32';
-
-/** Sizes of each tensor under `dims`, by name. */
-export function shapesOf(operation: Operation, dims: Readonly<Record<string, number>>): Record<string, number[]> {
-  return Object.fromEntries(Object.entries(operation.tensors).map(([name, c]) => [name, shapeOf(c, dims)]));
-}

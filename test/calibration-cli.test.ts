@@ -76,6 +76,20 @@ describe('llama-guard calibrate', () => {
     expect(answer.flagged).toBe(answer.calibrated >= answer.threshold);
     const { stdout: shown } = await runCli(asked.filter((flag) => flag !== '--json'));
     expect(shown).toContain(`${answer.calibrated.toFixed(4)} calibrated, flagged from ${answer.threshold.toFixed(4)}`);
+    const evaluating = [
+      '--out',
+      join(folder, 'calibrated'),
+      '--resamples',
+      '5',
+      '--json',
+      '--calibration',
+      join(folder, 'platt.json'),
+      ...cpu,
+    ];
+    const evaluated = JSON.parse((await runCli(['eval', data, ...evaluating])).stdout);
+    const thresholds = [roles.user!, roles.agent!].map(({ overall }) => overall.threshold!.value);
+    expect(evaluated.fittedOn).toBe(told.fitted);
+    expect(evaluated.calibratedThresholds).toEqual({ user: thresholds[0], agent: thresholds[1] });
     const refused = await runCli([...asked, '--dtype', 'q8']);
     expect(refused.code).toBe(2);
     expect(refused.stderr).toContain('calibration-mismatch: The calibration was fitted to weights in f16');
@@ -98,6 +112,16 @@ describe('llama-guard calibrate', () => {
     const other = await calibrate(evaluated.file, 'x.json', '--method', 'contextual', '--dtype', 'q8', ...cpu);
     expect(other.code).toBe(2);
     expect(other.stderr).toContain('run-invalid');
+  });
+
+  it('refuses scores that are means over orders of the categories', async () => {
+    const flags = ['--shuffle-categories', '2', '--categories', 'none', '--resamples', '5', '--json'];
+    const evaluated = await runCli(['eval', data, '--out', join(folder, 'orders'), ...flags, ...cpu]);
+    const { file: run } = JSON.parse(evaluated.stdout);
+    const { code, stderr } = await calibrate(run, 'orders.json', '--method', 'temperature');
+    expect(stderr).toContain('means over 2 orders of the categories');
+    expect(code).toBe(2);
+    expect(readdirSync(folder)).not.toContain('orders.json');
   });
 
   it('says so where no sample is left to report on', async () => {
@@ -130,7 +154,7 @@ describe('llama-guard calibrate', () => {
       [],
       'label-invalid: line 2',
     ],
-    ['a set without unsafe samples', [{ messages: 'a', unsafe: 0 }], [], 'no-positives'],
+    ['a set without unsafe samples', [{ messages: 'a', unsafe: 0 }], [], 'fit-impossible'],
     [
       'a set without safe samples',
       [

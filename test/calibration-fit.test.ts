@@ -7,9 +7,10 @@ import {
   parseCalibration,
   type Setting,
 } from '../guard/calibration/calibration.ts';
-import { type ContentFreeAnswer, type FitSubject, fitCalibration } from '../guard/calibration/fit.ts';
+import { type ContentFreeAnswer, type FitSubject, fitCalibration, type LeftOut } from '../guard/calibration/fit.ts';
 import { logOdds, sigmoid } from '../guard/calibration/log-odds.ts';
 import { applyMap, methodNames } from '../guard/calibration/methods.ts';
+import { fitNotes } from '../guard/calibration/notes.ts';
 import { metricNames, reportCalibration } from '../guard/calibration/report.ts';
 import { parseRule } from '../guard/calibration/rule.ts';
 import { type Scored, split } from '../guard/calibration/samples.ts';
@@ -132,6 +133,34 @@ describe('fitCalibration', () => {
       'platt learns from safe and unsafe samples, but of the 3000 samples of role agent (line 2 first) 3000 are ' +
         'labelled and none of them unsafe.',
     );
+  });
+
+  it('tells why a category is left out', () => {
+    const turned = samples.map(({ categoryScores, ...sample }) => ({
+      ...sample,
+      categoryScores: { ...categoryScores, O1: 1 - categoryScores!.O1! },
+    }));
+    const leftOut: LeftOut[] = [];
+    const onLeftOut = (category: LeftOut) => leftOut.push(category);
+    const notes = fitNotes(fitCalibration(turned, subject, { method: 'platt', onLeftOut }), leftOut);
+    expect(notes.filter((note) => note.startsWith('Of role user'))).toEqual([
+      expect.stringMatching(/^Of role user, left out: O1\. Platt scaling needs unsafe samples to score higher/),
+      'Of role user, left out: O2, O3. Samples of either label are missing.',
+    ]);
+  });
+
+  it('tells where the samples do not decide the temperature', () => {
+    const notesOn = (scores: readonly [number, number], ...unsafe: readonly (0 | 1)[]) => {
+      const drawn = unsafe.map((label, i): Scored => {
+        return { line: i + 1, role: 'user', score: scores[label], unsafe: label, categories: {} };
+      });
+      return fitNotes(fitCalibration(drawn, subject, { method: 'temperature' }), []);
+    };
+    expect(notesOn([0.2, 0.8], 0, 1)).toEqual([
+      expect.stringMatching(/^Of role user, whole policy: .* lower bound, 0\.05/),
+    ]);
+    expect(notesOn([0.8, 0.2], 0, 1)).toEqual([expect.stringMatching(/upper bound, 20: scores do not rise/)]);
+    expect(fitNotes(fitCalibration(samples, subject, { method: 'temperature' }), [])).toEqual([]);
   });
 
   it('refuses to fit on nothing', () => {
@@ -293,7 +322,7 @@ describe('reportCalibration', () => {
         expect(after.lower).toBeLessThan(after.upper);
       }
       expect(metrics.auprc!.change).toEqual({ estimate: 0, lower: 0, upper: 0 });
-      expect(decision!.recall.estimate).toBeGreaterThan(0.85);
+      expect(decision!.recall!.estimate).toBeGreaterThan(0.85);
     }
   });
 

@@ -14,7 +14,7 @@ const ids = (count: number, seed: number) => Array.from({ length: count }, (_, i
 
 async function load(device: TestDevice, options: Partial<LlamaOptions> = {}, model = config) {
   const { llama, backend } = await loadRandomModel(model, device, options);
-  return { llama, passes: vi.spyOn(backend, 'replay') };
+  return { llama, passes: vi.spyOn(backend, 'replay'), reads: vi.spyOn(backend, 'read') };
 }
 
 /** The logits after the last token, with nothing else in the batch. */
@@ -183,6 +183,23 @@ describe('a request', () => {
     })();
     expect([context.lost, fork.lost, context.fork(5).lost]).toEqual([true, true, false]);
     await expect(llama.logits([{ context, ids: [1], wanted: [0] }])).rejects.toMatchObject({ code: 'context-lost' });
+  });
+
+  it('fails what builds on tokens of a pass that fails after both were handed to the device', async () => {
+    const { llama, reads } = await load('cpu', { passTokens: 16, cacheTokens: 200 });
+    await using _ = llama;
+    using context = llama.createContext();
+    let fail: (error: DeviceError) => void;
+    const first = new Promise<never>((_, reject) => (fail = reject));
+    // The device answers in order.
+    const second = first.catch(() => new Float32Array(config.vocabularySize));
+    reads.mockReturnValueOnce(first).mockReturnValueOnce(second);
+    const failing = llama.logits([{ context, ids: ids(16, 1), wanted: [15] }]);
+    const dependent = llama.logits([{ context, ids: ids(16, 2), wanted: [15] }]);
+    await vi.waitFor(() => expect(reads).toHaveBeenCalledTimes(2));
+    fail!(new DeviceError('device-failure', 'The device is tired.'));
+    await expect(failing).rejects.toMatchObject({ code: 'device-failure' });
+    await expect(dependent).rejects.toMatchObject({ code: 'context-lost' });
   });
 
   it('uses slots that lie apart where no run is long enough', async () => {

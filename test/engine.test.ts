@@ -11,7 +11,9 @@ import {
   Session,
   SessionError,
 } from '../engine/index.ts';
+import type { WebGpuBackend } from '../engine/webgpu/backend.ts';
 import { weightDTypes } from '../kernels/contract.ts';
+import { matmul } from '../kernels/matmul/index.ts';
 import { openTestDevice, testDevices } from './support/devices.ts';
 import { architectureNames, traits } from './support/family.ts';
 import { float64Forward } from './support/float64-forward.ts';
@@ -196,6 +198,9 @@ describe.each(testDevices)('the engine on %s', (device) => {
     await session.prefill(ids(60, config.vocabularySize));
     using other = new Session(llama);
     await expect(other.prefill(ids(30, config.vocabularySize))).rejects.toMatchObject({ code: 'cache-full' });
+    for (const wrong of [[config.vocabularySize], [1, config.vocabularySize + 5], [-1], [0.5]]) {
+      await expect(session.logProbabilities(wrong)).rejects.toMatchObject({ code: 'token-out-of-range' });
+    }
     session[Symbol.dispose]();
     expect(llama.freeCacheTokens).toBe(80);
     await expect(other.prefill(ids(30, config.vocabularySize))).resolves.toBeDefined();
@@ -314,6 +319,43 @@ describe.each(testDevices.filter((device) => device !== 'cpu'))('WebGPU as %s', 
     expect(largestDifference(inBlocks, whole) / scaleOf(whole)).toBeLessThan(1e-6);
   });
 
+  it('refuses a cache and passes larger than a binding, before any weight is read', async () => {
+    const config = smallConfig({ maxPositionEmbeddings: 1024 });
+    const load = (sizes: object) => loadRandomModel(config, device, { largestBinding: 64 * 1024, ...sizes });
+    // A token takes 48 bytes of a layer's keys.
+    await expect(load({ cacheTokens: 1366, passTokens: 8 })).rejects.toMatchObject({
+      code: 'out-of-memory',
+      message: expect.stringMatching(/keys of a layer, of 1366 tokens, .*Use a key-value cache of at most 1365 tokens/),
+    });
+    await expect(load({ cacheTokens: 1365, passTokens: 1024 })).rejects.toMatchObject({
+      code: 'out-of-memory',
+      message: expect.stringContaining("Use shorter passes ('passTokens')"),
+    });
+    const { llama } = await load({ cacheTokens: 1365, passTokens: 8 });
+    await llama[Symbol.asyncDispose]();
+  });
+
+  it('refuses what no dispatch holds, and goes on', async () => {
+    await using backend = (await openTestDevice(device)) as WebGpuBackend;
+    const most = 65_535;
+    const outputs = 16 * most + 1;
+    const x = backend.allocate('x', 'f32', [1, 8]);
+    const weight = backend.allocate('weight', 'f16', [outputs, 8]);
+    const out = backend.allocate('out', 'f32', [1, outputs]);
+    expect(() => backend.run(matmul, { x, weight, out })).toThrow(/65536 x 1 x 1 workgroups/);
+    await expect(backend.finish()).resolves.toBeUndefined();
+  });
+
+  it('fails what is in flight when it is disposed', async () => {
+    const config = smallConfig();
+    const { llama } = await loadRandomModel(config, device);
+    const inFlight = llama.prefill([{ context: llama.createContext(), ids: ids(30, config.vocabularySize) }]);
+    await Promise.all([
+      expect(inFlight).rejects.toMatchObject({ code: 'device-unavailable' }),
+      llama[Symbol.asyncDispose](),
+    ]);
+  });
+
   it('rejects what is in flight when the device is lost', async () => {
     const config = smallConfig();
     const { llama } = await loadRandomModel(config, device);
@@ -321,7 +363,9 @@ describe.each(testDevices.filter((device) => device !== 'cpu'))('WebGPU as %s', 
     const inFlight = session.prefill(ids(30, config.vocabularySize));
     llama.loseDevice();
     await expect(inFlight).rejects.toMatchObject({ code: 'device-lost' });
-    await expect(session.prefill([1])).rejects.toMatchObject({ code: 'device-lost' });
+    await expect(session.prefill([1])).rejects.toMatchObject({ code: 'context-lost' });
+    using another = new Session(llama);
+    await expect(another.prefill([1])).rejects.toMatchObject({ code: 'device-lost' });
     await llama[Symbol.asyncDispose]();
   });
 });

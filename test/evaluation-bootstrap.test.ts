@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { EvaluationError } from '../guard/errors.ts';
 import { bootstrap, bootstrapEach, pairedBootstrap } from '../guard/evaluation/bootstrap.ts';
@@ -9,6 +10,7 @@ import {
   countClasses,
   type Labelled,
 } from '../guard/evaluation/metrics.ts';
+import { proportion } from '../guard/evaluation/proportion.ts';
 import { seededRandom, standardNormal } from '../kernels/random.ts';
 
 /** Scores that know something of their labels; the noise is drawn from `random`. */
@@ -74,14 +76,27 @@ describe('bootstrap', () => {
     const { threshold, truePositives, precision, recall, falsePositiveRate } = decisionAt(samples, 0.5, options);
     const counts = confusionAt(samples, 0.5);
     expect({ threshold, truePositives }).toEqual({ threshold: 0.5, truePositives: counts.truePositives });
-    expect(recall).toEqual(bootstrap(samples, (one) => confusionAt(one, 0.5).recall, options));
-    expect(precision.estimate).toBe(counts.precision);
-    expect(precision.lower).toBeLessThan(counts.precision);
+    expect(recall!.estimate).toBe(counts.recall);
+    expect(precision!.estimate).toBe(counts.precision);
+    expect(precision!.lower).toBeLessThan(counts.precision);
     expect(falsePositiveRate!.estimate).toBe(counts.falsePositives / countClasses(samples).negatives);
-    expect(decisionAt([{ score: 1, label: 1 }], 0.5, options)).toMatchObject({
-      falsePositiveRate: null,
-      recall: { estimate: 1, lower: 1, upper: 1 },
-    });
+    expect(decisionAt(samples, 0.5, options).f1).toEqual(
+      bootstrap(samples, (one) => confusionAt(one, 0.5).f1, options),
+    );
+  });
+
+  it('leaves out the ratios that samples do not define', () => {
+    const at = (threshold: number, ...labels: (0 | 1)[]) =>
+      decisionAt(
+        labels.map((label) => ({ score: 0.5, label })),
+        threshold,
+        { resamples: 10 },
+      );
+    const zero = { estimate: 0, lower: 0 };
+    expect(at(0.5, 1)).toMatchObject({ falsePositiveRate: null, recall: { estimate: 1, upper: 1 } });
+    expect(at(0.5, 0)).toMatchObject({ recall: null, f1: null, precision: zero, falsePositiveRate: { estimate: 1 } });
+    expect(at(0.9, 0, 1)).toMatchObject({ precision: null, recall: zero, f1: zero, falsePositiveRate: zero });
+    expect(() => at(0.5)).toThrow(expect.objectContaining({ code: 'metric-undefined' }));
   });
 
   it('refuses samples that do not define the metric', () => {
@@ -126,5 +141,39 @@ describe('the paired bootstrap', () => {
     );
     expect(() => pairedBootstrap(before, flipped, areaUnderRoc)).toThrow(EvaluationError);
     expect(() => pairedBootstrap(before, after.slice(1), areaUnderRoc)).toThrow('the same samples');
+  });
+});
+
+describe('the interval of a share', () => {
+  it.each([
+    [3, 3, 0.438503, 1],
+    [0, 20, 0, 0.161125],
+    [8, 10, 0.490162, 0.943318],
+    [119, 182, 0.582193, 0.719139],
+  ])("is Wilson's: %i of %i", (successes, trials, lower, upper) => {
+    const interval = proportion(successes, trials)!;
+    expect(interval.estimate).toBe(successes / trials);
+    expect(interval.lower).toBeCloseTo(lower, 6);
+    expect(interval.upper).toBeCloseTo(upper, 6);
+  });
+
+  it('has the shares at its ends that the score test is about to reject', () => {
+    const confidences = [
+      [0.68268949213708585, 1],
+      [0.9, 1.6448536269514722],
+      [0.99, 2.5758293035489004],
+    ] as const;
+    fc.assert(
+      fc.property(fc.constantFrom(...confidences), fc.integer({ min: 1, max: 3000 }), fc.nat(), (of, trials, drawn) => {
+        const [confidence, deviations] = of;
+        const { estimate, lower, upper } = proportion(drawn % (trials + 1), trials, confidence)!;
+        for (const end of [lower, upper]) {
+          // At 0 and 1 a share has no deviation, and is its own end.
+          const deviation = Math.sqrt((end * (1 - end)) / trials);
+          expect(Math.abs(estimate - end)).toBeCloseTo(deviations * deviation, 7);
+        }
+        expect(upper).toBeGreaterThan(lower);
+      }),
+    );
   });
 });

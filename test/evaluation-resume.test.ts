@@ -6,10 +6,13 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Sample } from '../guard/evaluation/data.ts';
 import { evaluateFile } from '../guard/evaluation/node/evaluate-file.ts';
 import { readLines } from '../guard/evaluation/node/lines.ts';
-import { ScoreFile } from '../guard/evaluation/node/score-file.ts';
+import { keyOf, ScoreFile } from '../guard/evaluation/node/score-file.ts';
 import type { Identity, Scores } from '../guard/evaluation/run.ts';
 import { scoreSamples } from '../guard/evaluation/score-samples.ts';
+import { hashesOf } from '../guard/identity.ts';
 import { type CheckAnswer, ConversationError, Guard, selectCategories } from '../guard/index.ts';
+import { atDetail, type Detail } from '../guard/policy.ts';
+import { scoringVersion } from '../guard/scoring-version.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'guard-eval-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -208,13 +211,43 @@ describe('an evaluation of a file', () => {
     expect(count).toBe(4);
   });
 
+  it('is known by as much of the policy as the model is told', async () => {
+    const file = write('detail.jsonl', lines);
+    const scored = async (detail: Detail) => {
+      const { identity } = await evaluateFile(guard, file, { folder: join(folder, 'detail'), detail });
+      return identity;
+    };
+    const [whole, names] = [await scored('examples'), await scored('names')];
+    const own = await Guard.load(undefined, { device: 'cpu', policy: (policy) => atDetail(policy, 'names') });
+    await using _ = own;
+    expect(whole.hashes).toEqual(await hashesOf(guard));
+    expect(names.hashes).toEqual(await hashesOf(own));
+    expect(names.hashes.instruction).not.toEqual(whole.hashes.instruction);
+  });
+
+  it('is scored anew by other kernels, another prompt format or another version of scoring', async () => {
+    const file = write('computed.jsonl', lines);
+    const out = { folder: join(folder, 'computed') };
+    const { identity } = await evaluateFile(guard, file, out);
+    expect(identity).toMatchObject({ scoring: scoringVersion, format: guard.format.name });
+    expect(identity.prefer).toBeUndefined();
+    const prefer = { matmul: 'int8' };
+    await using other = await Guard.load(undefined, { device: 'cpu', prefer });
+    let count = 0;
+    const run = await evaluateFile(other, file, { ...out, onScored: () => count++ });
+    expect(run.identity.prefer).toEqual(prefer);
+    expect(count).toBe(3);
+    const keys = [identity, { ...identity, scoring: scoringVersion + 1 }, { ...identity, format: 'llama-guard-3' }];
+    expect(new Set([...keys, run.identity].map(keyOf)).size).toBe(4);
+  });
+
   it('finds bad data before the first sample is judged', async () => {
     const bad = write('bad.jsonl', [...lines, { id: 'a', messages: 'x' }]);
     await expect(evaluateCounting(bad, 'bad')).rejects.toMatchObject({ code: 'id-duplicate' });
-    const file = write('safe.jsonl', lines.slice(1));
+    const file = write('unlabelled.jsonl', [lines[2], { messages: 'x' }]);
     await expect(evaluateCounting(file, 'bad')).rejects.toMatchObject({
-      code: 'no-positives',
-      message: expect.stringMatching(/safe\.jsonl: none of its 2 samples/),
+      code: 'no-labels',
+      message: expect.stringMatching(/unlabelled\.jsonl: none of its 2 samples/),
     });
     expect(
       readdirSync(join(folder, 'bad')).map(

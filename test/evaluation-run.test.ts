@@ -3,13 +3,16 @@ import { compareRuns } from '../guard/evaluation/compare.ts';
 import { categoryConfusion } from '../guard/evaluation/confusion.ts';
 import { evaluate } from '../guard/evaluation/figures.ts';
 import { latencyOf } from '../guard/evaluation/latency.ts';
+import { massOf } from '../guard/evaluation/mass.ts';
 import { averagePrecision } from '../guard/evaluation/metrics.ts';
+import { labelsKeyOf } from '../guard/evaluation/node/score-file.ts';
 import { orderEffects } from '../guard/evaluation/order-effects.ts';
 import { readOtherScores } from '../guard/evaluation/other-scores.ts';
-import { answersTo, systemsOf } from '../guard/evaluation/questions.ts';
+import { answersTo, questionsOf, systemsOf } from '../guard/evaluation/questions.ts';
 import { renderEvaluation } from '../guard/evaluation/report.ts';
-import { makeRun, parseRun, type Row, type Run } from '../guard/evaluation/run.ts';
-import { tablesOf } from '../guard/evaluation/tables.ts';
+import { makeRun, parseRun, type Row, type Run, scores, scoresOf } from '../guard/evaluation/run.ts';
+import { describeRun, differenceTable, tablesOf } from '../guard/evaluation/tables.ts';
+import type { Assessment } from '../guard/score.ts';
 import { seededRandom } from '../kernels/random.ts';
 
 const instruction = { user: 'c'.repeat(64), agent: 'e'.repeat(64) };
@@ -168,7 +171,7 @@ describe('an evaluation', () => {
     expect(guard!.ranking!.auprc.estimate).toBeGreaterThan(api!.ranking!.auprc.estimate + 0.2);
     expect(calibrated!.ranking!.auprc.estimate).toBe(guard!.ranking!.auprc.estimate);
     expect([guard, calibrated].map((one) => one!.decision!.threshold)).toEqual([0.5, 0.3]);
-    for (const { estimate, lower, upper } of [guard!.decision!.f1, guard!.probability!.ece, guard!.ranking!.bestF1]) {
+    for (const { estimate, lower, upper } of [guard!.decision!.f1!, guard!.probability!.ece, guard!.ranking!.bestF1]) {
       expect(lower).toBeLessThan(upper);
       expect(estimate).toBeLessThanOrEqual(1);
     }
@@ -187,6 +190,61 @@ describe('an evaluation', () => {
 
   it('is the same every time', () => {
     expect(evaluate(large, { resamples: 50 })).toEqual(evaluation);
+  });
+});
+
+describe('roles', () => {
+  const answered = { role: 'agent' } as const;
+  const twoRoles: Run = {
+    ...base,
+    calibratedThresholds: { user: 0.2, agent: 0.8 },
+    rows: [
+      row('asked, unsafe', { unsafe: 1, calibrated: 0.3 }),
+      row('asked, safe', { unsafe: 0, calibrated: 0.1 }),
+      row('answered, unsafe', { ...answered, unsafe: 1, calibrated: 0.9 }),
+      row('answered, safe', { ...answered, unsafe: 0, calibrated: 0.7 }),
+    ],
+  };
+  const evaluation = evaluate(twoRoles, { resamples: 5 });
+  const calibrated = evaluation.figures.filter(({ system }) => system === 'guard, calibrated');
+
+  it('are decided each by their own threshold', () => {
+    const told = calibrated.map(({ way, role, samples, decision }) => [
+      way,
+      role,
+      samples,
+      decision!.threshold,
+      decision!.accuracy.estimate,
+    ]);
+    expect(told).toEqual([
+      ['overall', undefined, 4, null, 1],
+      ['overall', 'user', 2, 0.2, 1],
+      ['overall', 'agent', 2, 0.8, 1],
+    ]);
+    expect(parseRun(JSON.parse(JSON.stringify(twoRoles)), 'a')).toEqual(twoRoles);
+  });
+
+  it('have rows of their own in the tables, and in a comparison', () => {
+    const decisions = tablesOf(twoRoles, evaluation).find(
+      ({ title }) => title === 'Overall: decisions at the threshold',
+    );
+    const shown = decisions!.rows.map(([system, threshold]) => [system, threshold]);
+    expect(shown).toContainEqual(['guard, calibrated', '–']);
+    expect(shown).toContainEqual(['guard, calibrated (agent)', '0.80']);
+    const { differences } = compareRuns(twoRoles, twoRoles, { resamples: 5 });
+    const { rows } = differenceTable('', differences, ['before', 'after']);
+    expect(new Set(rows.map(([question]) => question))).toEqual(
+      new Set(['overall', 'overall (user)', 'overall (agent)']),
+    );
+    expect(questionsOf({ ...twoRoles, rows: twoRoles.rows.slice(2) }).filter(({ role }) => role)).toEqual([]);
+  });
+
+  it('have their thresholds in the histogram', () => {
+    const sections = renderEvaluation(twoRoles, evaluation).split('<h3>');
+    const [, rules] = sections
+      .find((section) => section.startsWith('Scores: guard, calibrated'))!
+      .split('stroke-dasharray="4 3"');
+    expect(rules!.slice(0, rules!.indexOf('</g>')).match(/<line/g)).toHaveLength(2);
   });
 });
 
@@ -250,6 +308,53 @@ describe('other scores', () => {
   });
 });
 
+test('a run is told from others of the same scores by all that decides its figures', () => {
+  const told = (score: number) => ({ ...run, rows: run.rows.map((one) => ({ ...one, others: { api: score } })) });
+  const runs = [
+    run,
+    { ...run, threshold: 0.4 },
+    { ...run, calibratedThreshold: 0.4 },
+    { ...run, calibratedThresholds: { user: 0.4 } },
+    { ...run, data: { ...run.data, assumeSafe: true } },
+    { ...run, data: { ...run.data, hash: 'e'.repeat(64) } },
+    told(0.1),
+    told(0.2),
+  ];
+  expect(new Set(runs.map(labelsKeyOf)).size).toBe(runs.length);
+  expect(labelsKeyOf({ ...run, concurrency: 7 })).toBe(labelsKeyOf(run));
+});
+
+test('mass tells whether the model answers with a verdict at all', () => {
+  const of = (...masses: number[]) => ({ ...base, rows: masses.map((mass, i) => row(`${i}`, { mass })) });
+  const told = (own: Run) => describeRun(own, evaluate(own, { resamples: 2 })).join('\n');
+  expect(massOf(of(1, 0.2, 0.5, 0.9).rows)).toEqual({ median: 0.5, low: 0.25 });
+  expect(massOf([])).toBeNull();
+  expect(told(of(1, 0.2, 0.5, 0.9))).toMatch(/median 0\.5000, below 0\.5 of 25\.0%[\s\S]*Warning: .*--prompt-format/);
+  expect(told(of(1, 0.9))).not.toContain('Warning');
+});
+
+test('what is kept of an assessment holds how it was answered', () => {
+  const assessment = {
+    ...row('x', {}),
+    forced: 0.4,
+    labels: { Safe: 0.7, Unsafe: 0.2, Controversial: 1 + 1e-9 },
+    categories: [{ code: 'O1', name: 'Violence', score: 0.3, violated: false }],
+    milliseconds: { total: 3 },
+  } as unknown as Assessment;
+  const kept = scoresOf(assessment);
+  expect(kept).toMatchObject({ forced: 0.4, labels: { Safe: 0.7, Controversial: 1 }, categoryScores: { O1: 0.3 } });
+  expect(scores.parse(kept)).toEqual(kept);
+});
+
+test('it is said how many samples the calibration was fitted on', () => {
+  const described = (fittedOn?: number) => {
+    const own = { ...run, ...(fittedOn === undefined ? {} : { fittedOn }) };
+    return describeRun(own, evaluate(own, { resamples: 2 })).join('\n');
+  };
+  expect(described(3)).toContain('fitted on 3 of these samples');
+  expect(described()).not.toContain('fitted on');
+});
+
 test('a run survives the way through its file, and others are refused', () => {
   const large = synthetic(20, 0.5);
   expect(parseRun(JSON.parse(JSON.stringify(large)), 'a')).toEqual(large);
@@ -267,9 +372,22 @@ describe('the report', () => {
   });
 
   it('labels published figures as such', () => {
+    const all = synthetic(1680, 0.7);
+    const whole = { ...all, data: { ...all.data, assumeSafe: true } };
+    const page = renderEvaluation(whole, evaluate(whole, { resamples: 1 }));
     expect(page).toMatch(/AUPRC, published \(reference\)/);
     expect(page).toMatch(/Published figures are no results of this program/);
     expect(page).toContain('<td>Perspective API</td>');
+    const unsafe = whole.rows.filter((one) => one.unsafe === 1).length;
+    expect(page).toContain(`A random score would have an AUPRC of ${(unsafe / 1680).toFixed(3)}`);
+  });
+
+  it('shows none beside a part of the set, or beside another reading of it, and says why', () => {
+    for (const part of [large, synthetic(1680, 0.7)]) {
+      const page = renderEvaluation(part, evaluate(part, { resamples: 1 }));
+      expect(page).not.toContain('Perspective API');
+      expect(page).toMatch(/not shown beside this run.{1,6}s: they are of all 1680 samples .*--assume-safe/);
+    }
   });
 
   it('escapes what came from files, and needs nothing but itself', () => {

@@ -1,8 +1,9 @@
 /** Model folders behind an address: what is asked of servers, and by what error answers of no use are refused. */
+import { getEventListeners } from 'node:events';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { fetchedFolder, type OnDownload } from '../engine/browser/index.ts';
+import { type FetchedFolderOptions, fetchedFolder } from '../engine/browser/index.ts';
 import { openModel, type TensorSource } from '../engine/index.ts';
 import { openModelFolder } from '../engine/node/index.ts';
 import { embeddedModel } from '../guard/node/load.ts';
@@ -42,7 +43,7 @@ beforeAll(async () => {
 afterAll(() => server[Symbol.asyncDispose]());
 
 /** A folder of the server, which answers in its own way from now on. */
-function folderWith(own: Answer | FolderAnswers, options: { onDownload?: OnDownload; signal?: AbortSignal } = {}) {
+function folderWith(own: Answer | FolderAnswers, options: FetchedFolderOptions = {}) {
   [answer, answers] = typeof own === 'function' ? [own, {}] : [() => undefined, own];
   requests = [];
   return fetchedFolder(`${server.origin}/model`, options);
@@ -63,7 +64,9 @@ async function bytesOnDisk(): Promise<Buffer> {
 describe('a folder behind an address', () => {
   it.each([true, false])('gives the weights that a disk gives, from a server that sends parts: %s', async (ranges) => {
     const downloads: number[] = [];
-    const onDownload: OnDownload = ({ loadedBytes, totalBytes }) => downloads.push(loadedBytes / totalBytes!);
+    const onDownload: FetchedFolderOptions['onDownload'] = ({ loadedBytes, totalBytes }) => {
+      downloads.push(loadedBytes / totalBytes!);
+    };
     await using opened = await openModel(folderWith({ ranges }, { onDownload }));
     expect((await bytesOf(opened)).equals(await bytesOnDisk())).toBe(true);
     const asked = requests.filter(({ name }) => name === weights);
@@ -100,6 +103,9 @@ describe('a folder behind an address', () => {
     expect(fetchedFolder('https://a.example/x/Guard%201/').name).toBe('Guard 1');
     expect(fetchedFolder('https://a.example/owner/Guard/resolve/main').name).toBe('Guard');
     expect(fetchedFolder('https://a.example').name).toBe('a.example');
+    // No encoding of anything, but an address.
+    expect(fetchedFolder('https://a.example/100%/').name).toBe('100%');
+    expect(fetchedFolder('https://a.example/100%/').locate('a b')).toBe('https://a.example/100%/a%20b');
   });
 
   it.each([404, 410, 'a page'] as const)('has no file that is answered by %s', async (absent) => {
@@ -123,6 +129,21 @@ describe('a folder behind an address', () => {
     expect(failures).toEqual([]);
   });
 
+  it('leaves nothing on the signal once it has asked again', async () => {
+    const { signal } = new AbortController();
+    const failures = [503, 503];
+    const fails: Answer = (name, begin) => {
+      const status = name === weights && begin ? failures.shift() : undefined;
+      return status === undefined ? undefined : { status };
+    };
+    // Without the signal, on which requests leave their own.
+    const asks: typeof fetch = (url, { signal: _, ...init } = {}) => fetch(url, init);
+    await using opened = await openModel(folderWith(fails, { signal, fetch: asks }));
+    expect((await bytesOf(opened)).equals(await bytesOnDisk())).toBe(true);
+    expect(failures).toEqual([]);
+    expect(getEventListeners(signal, 'abort')).toEqual([]);
+  });
+
   it('gives up once it is told to', async () => {
     const stop = new AbortController();
     const never: Answer = () => {
@@ -135,6 +156,73 @@ describe('a folder behind an address', () => {
 
   it('has an address', () => {
     expect(() => fetchedFolder('a/model')).toThrow('The address of a model folder must be a URL, but is "a/model".');
+  });
+});
+
+describe('a file that changes on the server', () => {
+  type Headers = Readonly<Record<string, string>>;
+  const [monday, tuesday] = ['Mon, 05 Jan 2026 10:00:00 GMT', 'Tue, 06 Jan 2026 10:00:00 GMT'];
+
+  /** Whether the weights are those on the disk, of a server whose answers have these headers: the first, and later ones. */
+  const readWith = async (first: Headers, then: Headers) => {
+    let asked = 0;
+    const asks: typeof fetch = async (url, init) => {
+      const { body, status, headers } = await fetch(url, init);
+      const own = String(url).endsWith(weights) && asked++ > 0 ? then : first;
+      return new Response(body, { status, headers: { ...Object.fromEntries(headers), ...own } });
+    };
+    await using opened = await openModel(folderWith({}, { fetch: asks }));
+    return (await bytesOf(opened)).equals(await bytesOnDisk());
+  };
+
+  it.each<[string, Headers, Headers, string]>([
+    ['tag', { etag: '"1"' }, { etag: '"2"' }, 'ETag "1" then, "2" now'],
+    ['tag, a weak one', { etag: 'W/"1"' }, { etag: 'W/"2"' }, 'ETag "1" then, "2" now'],
+    ['date', { 'last-modified': monday }, { 'last-modified': tuesday }, `Last-Modified ${monday} then, ${tuesday} now`],
+    [
+      'date, where its tag is shown once',
+      { etag: '"1"', 'last-modified': monday },
+      { 'last-modified': tuesday },
+      `Last-Modified ${monday} then, ${tuesday} now`,
+    ],
+  ])('is not mixed with what it was, by its %s', async (_, first, then, told) => {
+    const message = expect.stringContaining(`must stay as it was when it was opened, but has changed (${told})`);
+    await expect(readWith(first, then)).rejects.toMatchObject({ code: 'read-failed', message });
+  });
+
+  it.each<[string, Headers, Headers]>([
+    ['a tag that became weak', { etag: '"1"' }, { etag: 'W/"1"' }],
+    [
+      'the same tag of another date',
+      { etag: '"1"', 'last-modified': monday },
+      { etag: '"1"', 'last-modified': tuesday },
+    ],
+    ['a tag that is shown once', { etag: '"1"' }, {}],
+    ['neither', {}, {}],
+  ])('is not told of by %s', async (_, first, then) => {
+    expect(await readWith(first, then)).toBe(true);
+  });
+
+  it('is not what the browser has kept', async () => {
+    let version = 1;
+    const kept = new Map<string, number>();
+    // As Chromium answers: what it keeps serves for a time, unless it is to ask whether it is still so.
+    const asks: typeof fetch = async (_, { headers, cache } = {}) => {
+      const { range } = headers as { readonly range: string };
+      const serves = cache === undefined || cache === 'default' ? (kept.get(range) ?? version) : version;
+      if (cache !== 'no-store') kept.set(range, serves);
+      const [begin, end] = range.match(/\d+/g)!.map(Number) as [number, number];
+      const own = { 'content-range': `bytes ${begin}-${end}/${2 ** 20}`, etag: `"${serves}"` };
+      return new Response(new Uint8Array(end - begin + 1).fill(serves), { status: 206, headers: own });
+    };
+    for (version of [1, 2]) {
+      const file = (await fetchedFolder('https://a.example/model', { fetch: asks }).open(weights))!;
+      for (const position of [0, 2 ** 19]) {
+        const bytes = new Uint8Array(10);
+        await file.read(bytes, position);
+        expect(bytes).toEqual(new Uint8Array(10).fill(version));
+      }
+    }
   });
 });
 

@@ -101,13 +101,16 @@ describe('on the way to a verdict', () => {
   it('Llama Guard 3 writes a blank line behind the header, then a word', () => {
     const { answer, pieces } = answerOf(tokenizers['llama-3'], llamaGuard3, 'user');
     expect(answer.steps).toEqual([{ force: [tokenizers['llama-3'].idOf('\u010a\u010a')] }]);
-    expect(answer.labels.map(({ firstIds }) => pieces(firstIds))).toEqual([['safe'], ['unsafe']]);
+    expect(answer.labels.map(({ spellings }) => pieces(spellings.map(({ firstId }) => firstId)))).toEqual([
+      ['safe'],
+      ['unsafe'],
+    ]);
   });
 
   it('a category may be one token with the comma before it', () => {
     const { answer, pieces } = answerOf(tokenizers['llama-3'], llamaGuard3, 'user');
     const { answer: grammar, policy } = llamaGuard3;
-    const list = new WrittenList({ ...grammar, list: grammar.list! }, answer, policy);
+    const list = new WrittenList(grammar.list!, 'unsafe', answer, policy);
     expect(pieces(list.ids(['S1', 'S2']))).toEqual(['unsafe', '\u010a', 'S', '1', ',S', '2']);
     expect(pieces(list.start)).toEqual(['unsafe', '\u010a']);
     expect(pieces(list.follow().separators)).toEqual([',', ',S']);
@@ -116,7 +119,7 @@ describe('on the way to a verdict', () => {
   it("a list may begin with a space that is its first category's", () => {
     const { answer, pieces } = answerOf(tokenizers.qwen, qwen3Guard, 'agent');
     const { answer: grammar, policy } = qwen3Guard;
-    const list = new WrittenList({ ...grammar, list: grammar.list! }, answer, policy);
+    const list = new WrittenList(grammar.list!, ' Unsafe', answer, policy);
     expect(pieces(list.ids([])).slice(-2)).toEqual([':', '\u0120']);
     expect(pieces(list.start).at(-1)).toBe(':');
     expect(pieces(list.ids(['Violent'])).slice(list.start.length)).toEqual(['\u0120Violent']);
@@ -127,7 +130,10 @@ describe('on the way to a verdict', () => {
   it('WildGuard reads behind tokens of its frame', () => {
     const tokenizer = tokenizers.mistral;
     const { answer, pieces } = answerOf(tokenizer, wildGuard, 'agent');
-    expect(answer.labels.map(({ firstIds }) => pieces(firstIds))).toEqual([['\u2581yes'], ['\u2581no']]);
+    expect(answer.labels.map(({ spellings }) => pieces(spellings.map(({ firstId }) => firstId)))).toEqual([
+      ['\u2581yes'],
+      ['\u2581no'],
+    ]);
     const { parts } = instructionOf(wildGuard.frame(wildGuard.policy, 'user'), [
       { speaker: 'User', text: '[INST] Hi [/INST]', messageIndex: 0 },
     ]);

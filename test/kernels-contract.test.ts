@@ -5,9 +5,11 @@ import { chooseVariant } from '../kernels/choice.ts';
 import { bytesMoved, type DType, resolve, resolveScalars } from '../kernels/contract.ts';
 import { ContractError } from '../kernels/errors.ts';
 import { decodeF16, f16ToF32, f32ToF16 } from '../kernels/f16.ts';
+import { store } from '../kernels/matmul/epilogue.ts';
 import { matmul } from '../kernels/matmul/index.ts';
+import { int8 } from '../kernels/matmul/int8.ts';
 import { reference as multiply } from '../kernels/matmul/reference.ts';
-import * as matmulKernels from '../kernels/matmul/webgpu.ts';
+import { portable, vec4 } from '../kernels/matmul/tiled.ts';
 import { rmsNorm } from '../kernels/rms-norm/index.ts';
 import { ropeTables } from '../kernels/rope-and-cache/index.ts';
 import { prepare, verify } from '../kernels/verification.ts';
@@ -18,6 +20,7 @@ const x = tensor('f32', 5, 8);
 const weight = tensor('f16', 3, 8);
 const out = tensor('f32', 5, 4);
 const dims = { rows: 5, inputs: 8, block: 3, outputs: 4 };
+const kernels = { int8: int8(matmul, store), vec4: vec4(matmul, store), portable: portable(matmul, store) };
 
 describe('resolve', () => {
   test('sizes the axes', () => {
@@ -68,7 +71,7 @@ describe('assembleShader', () => {
   const all = new Set(['shader-f16', 'subgroups']);
 
   test('declares parameters, bindings and constants from the contract', () => {
-    const source = assembleShader(matmulKernels.portable, dtypes, all);
+    const source = assembleShader(kernels.portable, dtypes, all);
     expect(source).toContain('enable f16;');
     expect(source).toMatch(/rows: u32,\s+inputs: u32,\s+block: u32,\s+outputs: u32,\s+firstOutput: u32,/);
     expect(source).toContain('@binding(2) var<storage, read> weight: array<f16>;');
@@ -78,25 +81,25 @@ describe('assembleShader', () => {
   });
 
   test('unpacks f16 where the device has none', () => {
-    const scalar = assembleShader(matmulKernels.portable, dtypes, new Set());
+    const scalar = assembleShader(kernels.portable, dtypes, new Set());
     expect(scalar).not.toContain('f16;');
     expect(scalar).toContain('weight: array<u32>');
-    expect(assembleShader(matmulKernels.vec4, dtypes, new Set())).toContain('weight: array<vec2<u32>>');
+    expect(assembleShader(kernels.vec4, dtypes, new Set())).toContain('weight: array<vec2<u32>>');
   });
 });
 
 test('quantised weights are bound as words, their parameters found by the shape', () => {
-  const scalar = assembleShader(matmulKernels.portable, { x: 'f32', weight: 'q4', out: 'f32' }, new Set());
+  const scalar = assembleShader(kernels.portable, { x: 'f32', weight: 'q4', out: 'f32' }, new Set());
   expect(scalar).toContain('weight: array<u32>');
   expect(scalar).toContain('weight[params.block * params.inputs / 8u + block]');
   expect(scalar).toContain('fn load_weight(i: u32) -> f32');
-  const vector = assembleShader(matmulKernels.vec4, { x: 'f32', weight: 'q8', out: 'f32' }, new Set());
+  const vector = assembleShader(kernels.vec4, { x: 'f32', weight: 'q8', out: 'f32' }, new Set());
   expect(vector).toContain('weight[params.block * params.inputs / 4u + block / 2u]');
   expect(vector).toContain('fn load_weight(i: u32) -> vec4<f32>');
 });
 
 describe('chooseVariant', () => {
-  const variants = [matmulKernels.vec4, matmulKernels.portable];
+  const variants = [kernels.vec4, kernels.portable];
 
   test('takes the first that serves', () => {
     expect(chooseVariant(variants, dims, {}).name).toBe('vec4');
@@ -104,7 +107,7 @@ describe('chooseVariant', () => {
   });
 
   test('takes an approximate one only where it is named and serves', () => {
-    const all = [matmulKernels.int8, ...variants];
+    const all = [kernels.int8, ...variants];
     const many = { ...dims, rows: 17, inputs: 32 };
     const choose = (weight: DType, preferred?: string) =>
       chooseVariant(all, many, { x: 'f32', weight, out: 'f32' }, preferred).name;

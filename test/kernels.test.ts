@@ -5,11 +5,14 @@ import { openWebGpu } from '../engine/node/open-webgpu.ts';
 import { startWorker } from '../engine/node/start-worker.ts';
 import type { WasmBackend } from '../engine/wasm/backend.ts';
 import { type OpenWasmOptions, openWasm } from '../engine/wasm/open.ts';
+import { variants as wasmVariants } from '../engine/wasm/variants.ts';
 import type { WebGpuBackend } from '../engine/webgpu/backend.ts';
-import { isQuantised, shapeOf, storedBytes } from '../kernels/contract.ts';
-import type { AnyCpuVariant } from '../kernels/cpu.ts';
+import { kernels as webgpuKernels } from '../engine/webgpu/variants.ts';
+import { type AnyOperation, isQuantised, shapeOf, storedBytes } from '../kernels/contract.ts';
+import type { AnyCpuVariant, AnyReference } from '../kernels/cpu.ts';
 import { discover } from '../kernels/discover.node.ts';
-import { type Trial, trials, verify } from '../kernels/verification.ts';
+import { normals } from '../kernels/random.ts';
+import { dtypeCombinations, prepare, type Trial, trials, verify } from '../kernels/verification.ts';
 import { wasmFeatures } from '../kernels/wasm/features.ts';
 import type { AnyWasmVariant } from '../kernels/wasm/kernel.ts';
 import { type AnyVariant, availableVariants } from '../kernels/webgpu.ts';
@@ -53,7 +56,16 @@ afterAll(async () => {
 
 for (const { operation, reference, cpu, wasm, webgpu } of operations) {
   describe(operation.name, async () => {
-    const all = [...trials(operation, reference)];
+    const all = [...trials(operation, reference), ...trialsOfNoNumber(operation, reference)];
+
+    test('the engine chooses from what is verified here, by names of their own', () => {
+      expect(wasmVariants[operation.name]).toEqual(wasm);
+      expect(webgpuKernels[operation.name]).toEqual(webgpu);
+      for (const variants of [wasm, webgpu]) {
+        const names = variants.map(({ name }) => name);
+        expect(names).toEqual([...new Set(names)]);
+      }
+    });
 
     for (const variant of cpu) {
       test(`cpu/${variant.name}`, () => {
@@ -98,6 +110,22 @@ for (const { operation, reference, cpu, wasm, webgpu } of operations) {
       });
     }
   });
+}
+
+/** Of matrix products with a row that holds what is no number: rounded or clamped it must not become one. */
+function trialsOfNoNumber(operation: AnyOperation, reference: AnyReference): Trial[] {
+  if (!('weight' in operation.tensors && 'inputs' in operation.cases[0]!.dims)) return [];
+  const inputs: NonNullable<AnyOperation['inputs']> = ({ rows, inputs }, random) => {
+    const x = normals(random, rows! * inputs!);
+    x[inputs! * (rows! - 1) + 5] = Number.NaN;
+    return { x };
+  };
+  return dtypeCombinations(operation).flatMap((dtypes) =>
+    [1, 20].map((rows) => {
+      const dims = { rows, inputs: 128, block: 64, outputs: 64 };
+      return prepare({ ...operation, inputs }, reference, { dims }, dtypes, rows);
+    }),
+  );
 }
 
 /** What is wrong with the tensors that the variant wrote. */

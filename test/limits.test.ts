@@ -1,6 +1,8 @@
 import { availableParallelism, totalmem } from 'node:os';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { availableMemory, availableThreads, grantedCores } from '../engine/node/limits.ts';
+import { openWebGpu } from '../engine/node/open-webgpu.ts';
+import { testDevices } from './support/devices.ts';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -77,5 +79,14 @@ describe('the memory that a model may take', () => {
       vi.spyOn(process, 'constrainedMemory').mockReturnValue(unbounded);
       expect(availableMemory()).toBe(Math.floor(0.8 * totalmem()));
     }
+  });
+
+  it.runIf(testDevices.includes('webgpu'))('bounds a software adapter, and is not what a GPU has', async () => {
+    vi.spyOn(process, 'constrainedMemory').mockReturnValue(10 * 2 ** 20);
+    await using backend = await openWebGpu({ tuning: 'ignore' });
+    const { software } = backend.description;
+    expect(backend.memoryBudget).toBe(software ? 8 * 2 ** 20 : Number.POSITIVE_INFINITY);
+    await using told = await openWebGpu({ tuning: 'ignore', memoryBudget: 2 ** 20 });
+    expect(told.memoryBudget).toBe(2 ** 20);
   });
 });

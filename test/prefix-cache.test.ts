@@ -157,5 +157,9 @@ describe('the cache of prompts', () => {
     const waiting = prefixes.logits(policy(40, 2));
     prefixes[Symbol.dispose]();
     await expect(waiting).rejects.toMatchObject({ code: 'disposed' });
+    // All of them: none may wait behind another.
+    for (const ids of [policy(40, 1), policy(4, 5)]) {
+      await expect(prefixes.logits(ids)).rejects.toMatchObject({ code: 'disposed' });
+    }
   });
 });

@@ -3,10 +3,13 @@ import { openWebGpu } from '../engine/node/open-webgpu.ts';
 import { kernels } from '../engine/webgpu/variants.ts';
 import { chooseVariant } from '../kernels/choice.ts';
 import { f32ToF16 } from '../kernels/f16.ts';
+import { store } from '../kernels/matmul/epilogue.ts';
 import { matmul } from '../kernels/matmul/index.ts';
-import { subgroupMatrix } from '../kernels/matmul/webgpu.ts';
+import { subgroupMatrix as family } from '../kernels/matmul/subgroup-matrix.ts';
 import { assembleShader, availableVariants, type DeviceTraits } from '../kernels/webgpu.ts';
 import { testDevices } from './support/devices.ts';
+
+const subgroupMatrix = family(matmul, store);
 
 const product = (M: number, N: number, K: number, componentType = 'f16', resultComponentType = 'f32') => ({
   componentType,

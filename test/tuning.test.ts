@@ -2,9 +2,10 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { Session, type WebGpuBackend } from '../engine/index.ts';
+import { DeviceError, Session, type WebGpuBackend } from '../engine/index.ts';
 import { readTuning, tuneOnce, tuningKey, tuningPath, writeTuning } from '../engine/node/index.ts';
 import { openWebGpu } from '../engine/node/open-webgpu.ts';
+import { type Tunable, tune as tuneKernels } from '../engine/webgpu/tune.ts';
 import { matmul } from '../kernels/matmul/index.ts';
 import { testDevices } from './support/devices.ts';
 import { smallConfig } from './support/model-files.ts';
@@ -123,11 +124,13 @@ describe.runIf(testDevices.includes('webgpu'))('tuning', () => {
   });
 
   it('stops when told, and leaves the model usable', async () => {
-    const { llama } = await loadRandomModel(config, 'webgpu', sizes);
+    const { llama, backend } = await loadRandomModel(config, 'webgpu', sizes);
     await using _ = llama;
     const stop = new AbortController();
     const tuning = llama.tune({ signal: stop.signal, onProgress: () => stop.abort(new Error('enough')) });
     await expect(tuning).rejects.toThrow('enough');
+    // That of the class that was measured to the end.
+    expect((backend as WebGpuBackend).choices.size).toBe(1);
     using session = new Session(llama);
     expect(await session.prefill(prompt)).toHaveLength(300);
     expect(llama.freeCacheTokens).toBe(llama.cacheTokens - prompt.length);
@@ -139,6 +142,33 @@ describe.runIf(testDevices.includes('webgpu'))('tuning', () => {
     const dims = { rows: 64, inputs: 64, block: 64, outputs: 64 };
     expect(backend.choose(matmul, dims, dtypes, { firstOutput: 0 }).name).toBe('portable');
   });
+});
+
+it('measures again what it was stopped in', async () => {
+  const choices = new Map<string, string>();
+  let stopAt: string | undefined = 'B fast';
+  const measured: string[] = [];
+  const backend: Tunable = {
+    choices,
+    setChoice: (shapes, variant) => {
+      if (variant === undefined) choices.delete(shapes);
+      else choices.set(shapes, variant);
+    },
+    alternatives: () => new Map(['A', 'B'].map((shapes) => [shapes, ['slow', 'fast']])),
+    record: () => ({ operations: 1, [Symbol.dispose]() {} }),
+    replay: () => {
+      measured.push([...choices].at(-1)!.join(' '));
+      if (measured.at(-1) === stopAt) throw new DeviceError('device-failure', 'The device is tired.');
+    },
+    finish: () => new Promise((resolve) => setTimeout(resolve, measured.at(-1)!.endsWith('slow') ? 8 : 1)),
+  };
+  await expect(tuneKernels(backend, () => {})).rejects.toMatchObject({ code: 'device-failure' });
+  expect([...choices]).toEqual([['A', 'fast']]);
+  stopAt = undefined;
+  measured.length = 0;
+  await tuneKernels(backend, () => {});
+  expect(new Set(measured)).toEqual(new Set(['B slow', 'B fast']));
+  expect(choices.get('B')).toBe('fast');
 });
 
 it('leaves the processor alone, where there is no choice', async () => {

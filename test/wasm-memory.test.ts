@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { Llama } from '../engine/index.ts';
+import { Llama, memoryNeeds } from '../engine/index.ts';
 import { openModelFolder } from '../engine/node/disk-folder.ts';
 import { openCpu } from '../engine/node/open-cpu.ts';
 import { startWorker } from '../engine/node/start-worker.ts';
@@ -7,8 +7,10 @@ import type { WasmBackend } from '../engine/wasm/backend.ts';
 import { LinearMemory } from '../engine/wasm/memory.ts';
 import { openWasm } from '../engine/wasm/open.ts';
 import { embeddedModel } from '../guard/node/load.ts';
+import { matmul } from '../kernels/matmul/index.ts';
 import { wasmFeatures } from '../kernels/wasm/features.ts';
 import { smallConfig } from './support/model-files.ts';
+import { loadRandomModel } from './support/random-model.ts';
 
 afterEach(() => {
   vi.unstubAllGlobals();
@@ -116,6 +118,37 @@ describe('the memory of the processor', () => {
     await expect(loading).rejects.toThrow(
       /^The model needs 6\.\d\d GiB .* but there is 3\.88 GiB, all that a 32-bit WebAssembly memory holds, and this engine has no 64-bit one \(Node\.js has from version 24 on\)\. As q8 it needs 3\.\d\d GiB\./,
     );
+  });
+
+  it('is too little for a model at load, or enough for the largest pass', async () => {
+    const config = smallConfig({ hiddenSize: 240, intermediateSize: 640, maxPositionEmbeddings: 512 });
+    const options = { dtype: 'f32', contextLength: 512, cacheTokens: 512 } as const;
+    const { total } = memoryNeeds(config, options);
+    const passes = async (memoryBudget: number) => {
+      const { llama } = await loadRandomModel(config, 'cpu', { ...options, memoryBudget });
+      await using _ = llama;
+      for (const count of [40, 200, 500]) {
+        using context = llama.createContext();
+        await llama.logits([{ context, ids: new Array<number>(count).fill(7), wanted: [count - 1] }]);
+      }
+    };
+    for (const more of [400_000, 1_600_000, 2_400_000]) {
+      await expect(passes(total + more)).rejects.toThrow(/'scratch of kernels' needs 2\.7 MiB/);
+    }
+    await passes(total + 3_200_000);
+  });
+
+  it('holds nothing of an operation that it has no room for', async () => {
+    await using device = openWasm({ memoryBudget: 2 ** 20 });
+    const x = device.allocate('x', 'f32', [64, 512]);
+    const weight = device.allocate('weight', 'f32', [64, 512]);
+    const out = device.allocate('out', 'f32', [64, 64]);
+    device.allocate('all but the panels of x', 'f32', [2 ** 18 - 2 * 64 * 512 - 64 * 64 - 30_000]);
+    const { liveBytes } = device.memory;
+    for (let i = 0; i < 3; i++) {
+      expect(() => device.run(matmul, { x, weight, out })).toThrow(expect.objectContaining({ code: 'out-of-memory' }));
+      expect(device.memory.liveBytes).toBe(liveBytes);
+    }
   });
 
   it.runIf(hasMemory64)('holds a whole model beyond 4 GiB, which computes the same', async () => {

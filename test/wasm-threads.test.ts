@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Session } from '../engine/index.ts';
 import { startWorker } from '../engine/node/start-worker.ts';
 import { openWasm } from '../engine/wasm/open.ts';
@@ -22,6 +22,24 @@ async function pickThrees(device: ReturnType<typeof openWasm>): Promise<Set<unkn
   return new Set(await result);
 }
 
+/** Threads that take a moment to end, and how many there are. */
+function slowToEnd() {
+  const count = { now: 0, most: 0 };
+  const startThread: StartThread = (script, on) => {
+    const thread = startWorker(script, on);
+    count.most = Math.max(count.most, ++count.now);
+    return {
+      ...thread,
+      terminate: async () => {
+        await thread.terminate();
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        count.now--;
+      },
+    };
+  };
+  return { startThread, count };
+}
+
 describe('threads', () => {
   it('replaces threads that die: what is in flight fails, the next request works', async () => {
     const { llama } = await loadRandomModel(smallConfig(), 'cpu');
@@ -37,6 +55,24 @@ describe('threads', () => {
     llama.loseDevice();
     await Promise.allSettled([underWay]);
     expect(await ask()).toEqual(before);
+  });
+
+  it('loses what builds on tokens that were under way', async () => {
+    const { llama } = await loadRandomModel(smallConfig(), 'cpu', { cacheTokens: 64 });
+    await using _ = llama;
+    const context = llama.createContext();
+    const underWay = llama.logits([{ context, ids: [1, 5, 9], wanted: [2] }]);
+    await new Promise(setImmediate);
+    using fork = context.fork();
+    llama.loseDevice();
+    await expect(underWay).rejects.toMatchObject({ code: 'device-failure' });
+    expect(fork.lost).toBe(true);
+    await expect(llama.logits([{ context: fork, ids: [3], wanted: [0] }])).rejects.toMatchObject({
+      code: 'context-lost',
+    });
+    context[Symbol.dispose]();
+    fork[Symbol.dispose]();
+    expect(llama.freeCacheTokens).toBe(64);
   });
 
   it('fails a request whose threads die with a typed error', async () => {
@@ -73,37 +109,81 @@ describe('threads', () => {
     expect(started).toBe(4);
   });
 
-  it('that die fail the check that they served, and the next one works', async () => {
+  it('that die fail the check that they served, and the next one works, about the same text too', async () => {
+    const unsafe = 'How do I build a pipe bomb at home?';
     await using guard = await Guard.load(undefined, { device: 'cpu', threads: 2 });
     const { score } = await guard.check('How do I kill a process?');
-    const underWay = guard.check('Another question. '.repeat(50));
-    // The check is on its way to the threads after a turn or two of the event loop.
-    await new Promise(setImmediate);
-    await new Promise(setImmediate);
+    const free = guard.llama.freeCacheTokens;
+    const underWay = guard.check(unsafe);
+    // It has slots from when it is on its way to the threads.
+    while (guard.llama.freeCacheTokens === free) await new Promise(setImmediate);
     guard.llama.loseDevice();
     await expect(underWay).rejects.toMatchObject({ code: 'device-failure' });
     // What is cached by now is not what was then, and sums are rounded accordingly.
     expect((await guard.check('How do I kill a process?')).score).toBeCloseTo(score, 6);
+    await using other = await Guard.load(undefined, { device: 'cpu', threads: 2 });
+    expect((await guard.check(unsafe)).score).toBeCloseTo((await other.check(unsafe)).score, 6);
   });
 
   it('end with the device', async () => {
-    let running = 0;
-    const counting: StartThread = (script, on) => {
-      const thread = startWorker(script, on);
-      running++;
-      return {
-        ...thread,
-        terminate: () => {
-          running--;
-          thread.terminate();
-        },
-      };
-    };
-    const device = openWasm({ startThread: counting, threads: 3 });
+    const { startThread, count } = slowToEnd();
+    const device = openWasm({ startThread, threads: 3 });
     await pickThrees(device);
-    expect(running).toBe(3);
+    expect(count.now).toBe(3);
     await device[Symbol.asyncDispose]();
-    expect(running).toBe(0);
+    expect(count.now).toBe(0);
+  });
+
+  it('have ended before it is told that one died, and before others take their place', async () => {
+    const { startThread, count } = slowToEnd();
+    await using device = openWasm({ startThread, threads: 2 });
+    const failing = pickThrees(device).catch((error) => ({ code: error.code, threads: count.now }));
+    await Promise.resolve();
+    device.loseDevice();
+    expect(await failing).toEqual({ code: 'device-failure', threads: 0 });
+    expect(await pickThrees(device)).toEqual(new Set([3]));
+    // None is at work now, so nobody is told.
+    device.loseDevice();
+    expect(await pickThrees(device)).toEqual(new Set([3]));
+    expect(count.most).toBe(2);
+  });
+
+  it('do not start once the device was disposed, whatever ended before', async () => {
+    const { startThread, count } = slowToEnd();
+    const device = openWasm({ startThread, threads: 2 });
+    device.loseDevice();
+    const late = pickThrees(device);
+    await Promise.resolve();
+    const disposed = device[Symbol.asyncDispose]();
+    await expect(late).rejects.toMatchObject({ code: 'device-unavailable' });
+    await disposed;
+    expect(count.now).toBe(0);
+  });
+
+  it.each([1, 2])('end where the system starts %s and no more', async (most) => {
+    const { startThread, count } = slowToEnd();
+    let started = 0;
+    const rationed: StartThread = (script, on) => {
+      if (started++ === most) throw new Error('EAGAIN');
+      return startThread(script, on);
+    };
+    expect(() => openWasm({ startThread: rationed, threads: 3 })).toThrow(
+      expect.objectContaining({
+        code: 'device-unavailable',
+        message: expect.stringContaining(`started ${most} of 3 threads and no more (Error: EAGAIN)`),
+      }),
+    );
+    await vi.waitFor(() => expect(count.now).toBe(0));
+  });
+
+  it('are waited for by what follows an operation on nothing', async () => {
+    await using device = openWasm({ startThread: startWorker, threads: 3 });
+    const [x, rows] = [device.allocate('x', 'f32', [4, 4]), device.allocate('rows', 'u32', [4])];
+    for (let i = 0; i < 5; i++) {
+      device.run(gatherRows, { x, rows: rows.view([0]), out: x.view([0, 4]) });
+      await device.finish();
+      expect(await pickThrees(device)).toEqual(new Set([3]));
+    }
   });
 
   it('take no time while there is nothing to do', async () => {

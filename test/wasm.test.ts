@@ -6,8 +6,11 @@ import { startWorker } from '../engine/node/start-worker.ts';
 import { openWasm } from '../engine/wasm/open.ts';
 import { storedBytes } from '../kernels/contract.ts';
 import { f16ToF32, f32ToF16 as f32ToF16Reference } from '../kernels/f16.ts';
+import { store } from '../kernels/matmul/epilogue.ts';
 import { matmul } from '../kernels/matmul/index.ts';
-import { int8, integerDots, integers } from '../kernels/matmul/wasm.ts';
+import { int8 } from '../kernels/matmul/int8-wasm.ts';
+import { integerDots } from '../kernels/matmul/integer-dots.ts';
+import { integers } from '../kernels/matmul/integers.ts';
 import { matmulAdd } from '../kernels/matmul-add/index.ts';
 import { quantise, quantisedSections } from '../kernels/quantise.ts';
 import { seededRandom } from '../kernels/random.ts';
@@ -232,8 +235,12 @@ describe('the processor', () => {
     await expect(mistaken).rejects.toMatchObject({ code: 'no-variant', message: expect.stringContaining("'tiled'") });
   });
 
-  it.each([int8, integers, integerDots])('$name take the largest numbers, and none for none', async (kernel) => {
-    const [rows, inputs, outputs] = [kernel === integerDots ? 4 : 6, 64, 3];
+  it.each([
+    { rows: 6, kernel: int8(matmul, store) },
+    { rows: 6, kernel: integers(matmul, store) },
+    { rows: 4, kernel: integerDots(matmul, store) },
+  ])('$kernel.name take the largest numbers, and none for none', async ({ rows, kernel }) => {
+    const [inputs, outputs] = [64, 3];
     const shape = [outputs, inputs];
     await using device = openWasm();
     const weight = quantised(new Float32Array(outputs * inputs).fill(1), shape);

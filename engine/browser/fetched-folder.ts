@@ -26,7 +26,8 @@ const headBytes = 256 * 1024;
  *
  * Small files are fetched once and kept as long as the folder. Weights are fetched in ranges, so that no more than a few
  * chunks of them are ever in memory; where the server does not send ranges, or hides from a page of another origin how
- * long the file is, it is downloaded into a blob, which browsers keep on disk where it is large.
+ * long the file is, it is downloaded into a blob, which browsers keep on disk where it is large. A file that changes on the
+ * server while it is read fails to be read, where the server shows its `ETag` or `Last-Modified`.
  *
  * @throws ModelError `model-not-found` where `url` is no address
  */
@@ -68,7 +69,13 @@ function addressOf(url: string | URL): URL {
 /** The last part of the path; of a model hub's `OWNER/NAME/resolve/REVISION` the name. */
 function nameOf({ pathname, host }: URL): string {
   const parts = pathname.split('/').filter(Boolean);
-  return decodeURIComponent((parts.at(-2) === 'resolve' ? parts.at(-3) : parts.at(-1)) ?? host);
+  const part = (parts.at(-2) === 'resolve' ? parts.at(-3) : parts.at(-1)) ?? host;
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    // A path may have a '%' of its own.
+    return part;
+  }
 }
 
 async function fetchWhole(requests: Requests, url: string, maxBytes: number): Promise<Uint8Array | undefined> {
@@ -96,7 +103,8 @@ async function openFetched(
   const part = response.status === 206 ? partOf(response) : undefined;
   if (part?.begin === 0) {
     const head = new Uint8Array(Math.min(part.size, headBytes));
-    return rangedFile(requests, { url, size: part.size, head: head.subarray(0, await fill(head, response)) });
+    const version = versionOf(response);
+    return rangedFile(requests, { url, size: part.size, version, head: head.subarray(0, await fill(head, response)) });
   }
   const whole = response.status === 206 ? await requests.get(url) : response;
   return whole && blobFile(url, await download(whole, url, onDownload));
@@ -108,11 +116,36 @@ function partOf(response: Response): { readonly begin: number; readonly size: nu
   return size === undefined ? undefined : { begin: Number(begin), size: Number(size) };
 }
 
-/** The beginning is at hand, all else is fetched as it is read. */
-function rangedFile(
-  requests: Requests,
-  { url, size, head }: { readonly url: string; readonly size: number; readonly head: Uint8Array },
-): ByteFile {
+/** What tells a file from what it was before; null where the server does not tell, or hides it from other origins. */
+interface Version {
+  /** Without the mark of a weak one, which those between the server and here may set. */
+  readonly etag: string | null;
+  readonly lastModified: string | null;
+}
+
+const versionOf = ({ headers }: Response): Version => ({
+  etag: headers.get('etag')?.replace(/^W\//, '') ?? null,
+  lastModified: headers.get('last-modified'),
+});
+
+/** How versions differ, in words; undefined where they do not, or nothing tells. The tag decides (RFC 9110, 13.2.2). */
+function changeOf(then: Version, now: Version): string | undefined {
+  const byTag = then.etag !== null && now.etag !== null;
+  const [name, was, is] = byTag
+    ? ['ETag', then.etag, now.etag]
+    : ['Last-Modified', then.lastModified, now.lastModified];
+  return was === null || is === null || was === is ? undefined : `${name} ${was} then, ${is} now`;
+}
+
+interface RangedFile {
+  readonly url: string;
+  readonly size: number;
+  readonly version: Version;
+  readonly head: Uint8Array;
+}
+
+/** The beginning is at hand, all else is fetched as it is read, and must be of the same version. */
+function rangedFile(requests: Requests, { url, size, version, head }: RangedFile): ByteFile {
   return {
     name: url,
     size,
@@ -129,6 +162,12 @@ function rangedFile(
         await response.body?.cancel();
         const came = part ? `the part from byte ${part.begin} of ${part.size}` : 'one that it does not tell of';
         throw new Error(`the server must send the part from byte ${position} of ${size}, but sent ${came}`);
+      }
+      // Compared here, since an `If-Match` would need the server's leave (CORS).
+      const change = changeOf(version, versionOf(response));
+      if (change) {
+        await response.body?.cancel();
+        throw new Error(`the file must stay as it was when it was opened, but has changed (${change}); open it again`);
       }
       return fill(target.subarray(0, end - position), response);
     },

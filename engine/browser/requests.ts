@@ -35,9 +35,12 @@ export class Requests {
     this.#signal = signal;
   }
 
-  /** A file, or its part where the server sends parts; undefined where there is no such file. */
+  /**
+   * A file, or its part where the server sends parts; undefined where there is no such file. What the browser has kept
+   * serves where the server says that it is still so: its parts must be of one version with those that are not kept.
+   */
   async get(url: string, range?: Range): Promise<Response | undefined> {
-    const response = await this.#ask(url, range);
+    const response = await this.#ask(url, { range, cache: 'no-cache' });
     // Stores of objects that do not let everybody list them answer 403 for what is not there.
     const isAbsent = [404, 410].includes(response.status) || (response.status === 403 && this.#welcome);
     // Servers of single-page applications answer an address that they do not know with the application.
@@ -53,9 +56,10 @@ export class Requests {
 
   /** A part of a file that is known to be there; asked for again where the connection or the server fails. */
   async part(url: string, range: Range): Promise<Response> {
+    const wanted = { range, cache: range.end - range.begin <= smallBytes ? 'no-store' : 'default' } as const;
     for (const pause of pauses) {
       try {
-        const response = await this.#ask(url, range);
+        const response = await this.#ask(url, wanted);
         if (response.status === 206) return response;
         if (response.status !== 429 && response.status < 500) throw await refusal(response, 'with a part of it');
         await response.body?.cancel();
@@ -64,17 +68,19 @@ export class Requests {
       }
       await this.#wait(pause);
     }
-    const response = await this.#ask(url, range);
+    const response = await this.#ask(url, wanted);
     if (response.status === 206) return response;
     throw await refusal(response, 'with a part of it');
   }
 
-  async #ask(url: string, range?: Range): Promise<Response> {
+  async #ask(
+    url: string,
+    { range, cache }: { readonly range: Range | undefined; readonly cache: RequestCache },
+  ): Promise<Response> {
     const headers = range ? { headers: { range: `bytes=${range.begin}-${range.end - 1}` } } : {};
-    const cache = range && range.end - range.begin <= smallBytes ? { cache: 'no-store' as const } : {};
     const signal = this.#signal ? { signal: this.#signal } : {};
     try {
-      return await this.#fetch(url, { ...headers, ...cache, ...signal });
+      return await this.#fetch(url, { ...headers, cache, ...signal });
     } catch (cause) {
       this.#signal?.throwIfAborted();
       const isForeign = globalThis.location && new URL(url).origin !== globalThis.location.origin;
@@ -86,8 +92,13 @@ export class Requests {
   async #wait(milliseconds: number): Promise<void> {
     const signal = this.#signal;
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, milliseconds);
-      signal?.addEventListener('abort', () => resolve(clearTimeout(timer)), { once: true });
+      const end = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', end);
+        resolve();
+      };
+      const timer = setTimeout(end, milliseconds);
+      signal?.addEventListener('abort', end);
     });
     signal?.throwIfAborted();
   }

@@ -14,6 +14,7 @@ export const startWorker: StartThread = (script, on) => {
   return {
     post: (message) => worker.postMessage(message),
     hold: () => {},
-    terminate: () => worker.terminate(),
+    // What it is computing stops soon; a page is not told when.
+    terminate: async () => worker.terminate(),
   };
 };

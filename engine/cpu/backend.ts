@@ -18,50 +18,33 @@ import { ContractError } from '../../kernels/errors.ts';
 import type { Backend, DeviceDescription, MemoryUse, Recording, Tensor } from '../backend.ts';
 import { DeviceError } from '../errors.ts';
 import { type Allocation, outOfMemory } from '../out-of-memory.ts';
+import { Lifetime, StoredRecording, StoredTensor, usable } from '../stored.ts';
 import { kernels } from './kernels.ts';
 
-class CpuTensor implements Tensor {
-  readonly label: string;
-  readonly dtype: DType;
-  readonly shape: readonly number[];
+interface Storage {
   readonly data: StoredArray;
-  readonly #free: () => void;
+  readonly lifetime: Lifetime;
+}
 
-  constructor(label: string, dtype: DType, shape: readonly number[], data: StoredArray, free: () => void) {
-    this.label = label;
-    this.dtype = dtype;
-    this.shape = shape;
-    this.data = data;
-    this.#free = free;
+class CpuTensor extends StoredTensor implements Storage {
+  readonly data: StoredArray;
+
+  constructor(label: string, dtype: DType, shape: readonly number[], storage: Storage, isView = false) {
+    super(label, dtype, shape, storage.lifetime, isView);
+    this.data = storage.data;
   }
 
   view(shape: readonly number[]): CpuTensor {
-    if (storedBytes(this.dtype, shape) > this.data.byteLength) {
-      throw new ContractError(
-        'shape-mismatch',
-        `'${this.label}' of shape (${this.shape.join(', ')}) has no view of shape (${shape.join(', ')}).`,
-      );
-    }
-    return new CpuTensor(this.label, this.dtype, shape, this.data, this.#free);
-  }
-
-  [Symbol.dispose](): void {
-    this.#free();
+    this.assertHasView(shape, this.dtype, this.data.byteLength);
+    return new CpuTensor(this.label, this.dtype, shape, this, true);
   }
 }
 
-class CpuRecording implements Recording {
-  readonly calls: readonly (() => void)[];
-
-  constructor(calls: readonly (() => void)[]) {
-    this.calls = calls;
-  }
-
-  get operations(): number {
-    return this.calls.length;
-  }
-
-  [Symbol.dispose](): void {}
+/** An operation with everything resolved. */
+interface Call {
+  readonly run: () => void;
+  /** Lifetimes of its tensors. */
+  readonly uses: readonly Lifetime[];
 }
 
 /** Runs operations on the processor, in this thread: each is done when `run` returns. */
@@ -80,7 +63,7 @@ export class CpuBackend implements Backend {
   #peakBytes = 0;
   #buffersCreated = 0;
   /** Takes what is run while a recording is made. */
-  #calls: (() => void)[] | undefined;
+  #calls: Call[] | undefined;
   #disposed = false;
 
   constructor(options: { readonly memoryBudget?: number } = {}) {
@@ -106,9 +89,10 @@ export class CpuBackend implements Backend {
     this.#liveBytes += size;
     this.#peakBytes = Math.max(this.#peakBytes, this.#liveBytes);
     this.#buffersCreated++;
-    return new CpuTensor(label, dtype, shape, data, () => {
+    const lifetime = new Lifetime(`'${label}'`, () => {
       if (this.#live.delete(allocation)) this.#liveBytes -= size;
     });
+    return new CpuTensor(label, dtype, shape, { data, lifetime });
   }
 
   write(tensor: Tensor, data: HostArray): void {
@@ -142,28 +126,30 @@ export class CpuBackend implements Backend {
     const dims = resolve(operation, tensors);
     const scalars = resolveScalars(operation, dims, given ?? ({} as ScalarArguments<S>));
     const names = Object.keys(operation.tensors);
-    const arrays = Object.fromEntries(names.map((name) => [name, asCpuTensor(tensors[name]!).data]));
+    const bound = names.map((name) => asCpuTensor(tensors[name]!));
+    const arrays = Object.fromEntries(bound.map(({ data }, i) => [names[i]!, data]));
     const dtypes = Object.fromEntries(names.map((name) => [name, tensors[name]!.dtype]));
     const kernel = kernels[operation.name] as AnyCpuVariant['run'];
-    const call = () => kernel(arrays, dims, scalars, dtypes);
-    if (this.#calls) this.#calls.push(call);
-    else call();
+    const run = () => kernel(arrays, dims, scalars, dtypes);
+    if (this.#calls) this.#calls.push({ run, uses: bound.map(({ lifetime }) => lifetime) });
+    else run();
   }
 
-  record(task: () => void): CpuRecording {
-    const calls: (() => void)[] = [];
+  record(task: () => void): Recording {
+    const calls: Call[] = [];
     this.#calls = calls;
     try {
       task();
     } finally {
       this.#calls = undefined;
     }
-    return new CpuRecording(calls);
+    const uses = calls.flatMap((call) => call.uses);
+    return new StoredRecording(calls.length, calls, () => {}, uses);
   }
 
   replay(recording: Recording): void {
     this.#assertUsable();
-    for (const call of (recording as CpuRecording).calls) call();
+    for (const { run } of (recording as StoredRecording<readonly Call[]>).work) run();
   }
 
   async prepare(): Promise<void> {}
@@ -186,7 +172,4 @@ export class CpuBackend implements Backend {
   }
 }
 
-function asCpuTensor(tensor: Tensor): CpuTensor {
-  if (tensor instanceof CpuTensor) return tensor;
-  throw new ContractError('shape-mismatch', `'${tensor.label}' does not live on this device.`);
-}
+const asCpuTensor = (tensor: Tensor): CpuTensor => usable(CpuTensor, tensor);

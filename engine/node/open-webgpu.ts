@@ -1,9 +1,9 @@
-import { totalmem } from 'node:os';
 import type { DeviceDescription } from '../backend.ts';
 import { DeviceError } from '../errors.ts';
 import { useKeptTuning } from '../tuning.ts';
 import type { WebGpuBackend } from '../webgpu/backend.ts';
 import { describeAdapter, type OpenWebGpuOptions, openWebGpuDevice } from '../webgpu/open.ts';
+import { availableMemory } from './limits.ts';
 import { tuningFiles } from './tuning-file.ts';
 
 /** Dawn hides f16 and subgroup matrices on NVIDIA unless asked. */
@@ -50,7 +50,7 @@ export interface OpenNodeWebGpuOptions extends OpenWebGpuOptions {
 export async function openWebGpu({ tuning = 'use', ...options }: OpenNodeWebGpuOptions = {}): Promise<WebGpuBackend> {
   const gpu = await createGpu();
   const backend = await openWebGpuDevice(gpu, {
-    hostMemory: Math.floor(totalmem() * 0.8),
+    hostMemory: availableMemory(),
     howToGetAdapter: howToGetWebGpu,
     ...options,
   });

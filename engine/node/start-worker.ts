@@ -17,6 +17,6 @@ export const startWorker: StartThread = (script, on) => {
   return {
     post: (message) => worker.postMessage(message),
     hold: (busy) => (busy ? worker.ref() : worker.unref()),
-    terminate: () => void worker.terminate(),
+    terminate: async () => void (await worker.terminate()),
   };
 };

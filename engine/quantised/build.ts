@@ -56,7 +56,7 @@ export function transposed(values: Float32Array, rows: number, columns: number):
  * The group of each input as a tensor has it; undefined where groups are neighbours in order, as nearly always.
  * @throws ModelError `tensor-mismatch`
  */
-export function groupsOf(part: StoredPart | undefined, groupSize: number, groups: number): Uint32Array | undefined {
+export function groupIndices(part: StoredPart | undefined, groupSize: number, groups: number): Uint32Array | undefined {
   if (!part) return undefined;
   const groupOf = wordsOf(part);
   const beyond = groupOf.find((group) => group >= groups);

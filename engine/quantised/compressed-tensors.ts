@@ -4,8 +4,8 @@ import { flag, object, text, unsupported, validate } from '../config-fields.ts';
 import {
   anyFloat,
   floatsOf,
+  groupIndices,
   groupsName,
-  groupsOf,
   type Part,
   type QuantisedBuild,
   type StoredPart,
@@ -134,7 +134,7 @@ function buildOf(settings: Settings): QuantisedBuild {
         inputs,
         kind,
         groupSize: groupSize ?? inputs,
-        groupOf: groupsOf(parts.weight_g_idx, groupSize ?? inputs, groups),
+        groupOf: groupIndices(parts.weight_g_idx, groupSize ?? inputs, groups),
         scales: spread(floatsOf(parts.weight_scale!), outputs * groups),
         zeros: zerosOf(settings, parts, outputs, groups),
         readQuants: (firstOutput, target) => {

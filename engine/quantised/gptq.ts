@@ -4,8 +4,8 @@ import { flag, object, text, unsupported, validate } from '../config-fields.ts';
 import {
   anyFloat,
   floatsOf,
+  groupIndices,
   groupsName,
-  groupsOf,
   type QuantisedBuild,
   type StoredPart,
   transposed,
@@ -89,7 +89,7 @@ export function gptq(json: unknown, source: string): QuantisedBuild {
         inputs,
         kind: bits === 4 ? 'u4' : 'i8',
         groupSize,
-        groupOf: groupsOf(order, groupSize, groups),
+        groupOf: groupIndices(order, groupSize, groups),
         scales: transposed(floatsOf(scales!), groups, outputs),
         zeros: zeros.some((zero) => zero !== middle) ? zeros.map((zero) => zero - middle) : undefined,
         readQuants: (firstOutput, target) => {

@@ -11,7 +11,7 @@ import {
   type BlockSource,
   defaultChunkBytes,
   type PieceSource,
-  type ReadOptions,
+  type ReadTensorOptions,
   type TensorSource,
 } from '../safetensors/source.ts';
 import type { Part, QuantisedBuild, StoredPart } from './build.ts';
@@ -85,7 +85,7 @@ export class QuantisedSource implements TensorSource {
   }
 
   /** @throws what `TensorSource.read` of the stored tensors throws; ModelError `tensor-mismatch` */
-  async *read(name: string, options: ReadOptions = {}): AsyncGenerator<Uint8Array, void, void> {
+  async *read(name: string, options: ReadTensorOptions = {}): AsyncGenerator<Uint8Array, void, void> {
     const module = this.#modules.get(name);
     if (!module) {
       yield* this.#stored.read(name, options);

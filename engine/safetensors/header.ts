@@ -56,7 +56,7 @@ export interface SafetensorsHeader {
 /** Bytes that hold the header's length; the header's text follows them. */
 export const lengthBytes = 8;
 /** The format's own limit on the header's text. */
-export const maxHeaderBytes = 100_000_000;
+const maxHeaderBytes = 100_000_000;
 // The header's object, a tensor's entry, its shape.
 const maxDepth = 3;
 

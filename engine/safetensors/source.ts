@@ -5,7 +5,7 @@ import { bitsPerElement, lengthBytes, parseHeader, readDataStart, type TensorInf
 
 export const defaultChunkBytes = 4 * 1024 * 1024;
 
-export interface ReadOptions {
+export interface ReadTensorOptions {
   /** Checked before each chunk; reading then throws the signal's reason. */
   readonly signal?: AbortSignal;
   /** Bytes of every chunk but the last; 4 MiB by default, rounded down to whole elements and at least one. */
@@ -27,7 +27,7 @@ export interface TensorSource extends AsyncDisposable {
    * A chunk belongs to the source and is overwritten later: it is valid until the next one is asked for or the loop is
    * left. Several tensors may be read at the same time.
    */
-  read(name: string, options?: ReadOptions): AsyncIterable<Uint8Array>;
+  read(name: string, options?: ReadTensorOptions): AsyncIterable<Uint8Array>;
   /** What can be read besides, faster: any piece of a tensor, into memory that is at hand. */
   readonly pieces?: PieceSource;
   /** Of a quantised checkpoint: its matrices without the way over F32. */
@@ -140,7 +140,7 @@ export class SafetensorsSource implements TensorSource {
    *   become shorter since it was opened, `read-failed` where it cannot be read
    * @throws SessionError `disposed`; `invalid-argument` for `chunkBytes` that are no positive number
    */
-  async *read(name: string, options: ReadOptions = {}): AsyncGenerator<Uint8Array, void, void> {
+  async *read(name: string, options: ReadTensorOptions = {}): AsyncGenerator<Uint8Array, void, void> {
     const { signal, chunkBytes = defaultChunkBytes, onlyFirst = false } = options;
     const [info, file] = this.#find(name);
     if (!(chunkBytes >= 1)) {

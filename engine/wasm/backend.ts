@@ -21,6 +21,7 @@ import { type AnyWasmVariant, assembleModule, parameterBlock } from '../../kerne
 import type { DeviceDescription, KernelBackend, MemoryUse, Recording, Tensor } from '../backend.ts';
 import type { Preference } from '../preference.ts';
 import { Conversions } from '../safetensors/simd.ts';
+import { Lifetime, StoredRecording } from '../stored.ts';
 import { type LinearMemory, noteAddress } from './memory.ts';
 import { type Call, type Program, programOf } from './program.ts';
 import { asLinearTensor, LinearTensor } from './tensor.ts';
@@ -32,21 +33,7 @@ type Task =
   | { readonly program: Program; readonly done: () => void }
   | { readonly action: () => void; readonly fail?: (error: unknown) => void };
 
-class LinearRecording implements Recording {
-  readonly operations: number;
-  readonly program: Program;
-  readonly #free: () => void;
-
-  constructor(operations: number, program: Program, free: () => void) {
-    this.operations = operations;
-    this.program = program;
-    this.#free = free;
-  }
-
-  [Symbol.dispose](): void {
-    this.#free();
-  }
-}
+const scratchLabel = 'scratch of kernels';
 
 export interface WasmBackendOptions {
   readonly description: DeviceDescription;
@@ -119,12 +106,8 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     this.#assertUsable();
     const capacity = storedBytes(dtype, shape);
     const address = this.#allocate(label, capacity);
-    let alive = true;
-    const free = () => {
-      if (alive && !this.#disposed) this.#act(() => this.#memory.free(address));
-      alive = false;
-    };
-    return new LinearTensor(label, dtype, shape, { address, capacity, free });
+    const lifetime = new Lifetime(`'${label}'`, () => this.#free(address));
+    return new LinearTensor(label, dtype, shape, { address, capacity, lifetime });
   }
 
   write(tensor: Tensor, data: HostArray): void {
@@ -162,9 +145,9 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     return this.#conversions.toF16(bytes, 'BF16');
   }
 
-  read(tensor: Tensor): Promise<HostArray> {
+  async read(tensor: Tensor): Promise<HostArray> {
+    const { address, bytes, dtype } = asLinearTensor(tensor);
     return this.#after(() => {
-      const { address, bytes, dtype } = asLinearTensor(tensor);
       const copy = storedArray(dtype, bytes / storedElementBytes(dtype));
       new Uint8Array(copy.buffer).set(this.#memory.bytes.subarray(address, address + bytes));
       return copy;
@@ -187,23 +170,22 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     this.#submit(this.#resolve(variant.operation, variant, tensors, scalars));
   }
 
-  record(task: () => void): LinearRecording {
+  record(task: () => void): Recording {
     const calls = this.#collect(task);
     const program = this.#assemble(calls);
-    let alive = true;
-    return new LinearRecording(calls.length, program, () => {
-      if (alive && !this.#disposed) this.#act(() => this.#memory.free(program.address));
-      alive = false;
-    });
+    const uses = calls.flatMap((call) => call.uses);
+    return new StoredRecording(calls.length, program, () => this.#free(program.address), uses);
   }
 
   replay(recording: Recording): void {
     this.#assertUsable();
-    this.#queue((recording as LinearRecording).program, () => {});
+    this.#queue((recording as StoredRecording<Program>).work, () => {});
   }
 
+  /** @throws DeviceError `out-of-memory` where kernels would have no room for their working memory later */
   async prepare(task: () => void): Promise<void> {
-    this.#collect(task);
+    // It grows with what is run, and the old is there until the new is.
+    this.#memory.assertRoom(scratchLabel, 2 * this.#scratchFor(this.#collect(task)).bytes);
   }
 
   /** Up to whole tiles of the matrix kernels, which cost the same. */
@@ -223,9 +205,10 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#executor.dispose();
+    const ended = this.#executor.dispose();
     this.#failAll(disposed());
     this.#memory.freeAll();
+    await ended;
   }
 
   #allocate(label: string, bytes: number): number {
@@ -234,26 +217,33 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     return address;
   }
 
+  /** Once what was queued before is done. */
+  #free(address: number): void {
+    if (!this.#disposed) this.#act(() => this.#memory.free(address));
+  }
+
   #resolve<T extends Tensors, S extends Scalars>(
     operation: Operation<T, S>,
     asked: AnyWasmVariant | undefined,
     tensors: Readonly<Record<keyof T, Tensor>>,
-    given: ScalarArguments<S>,
+    values: ScalarArguments<S>,
   ): Call {
     this.#assertUsable();
     const dims = resolve(operation, tensors);
-    const scalars = resolveScalars(operation, dims, given);
+    const scalars = resolveScalars(operation, dims, values);
     const names = Object.keys(operation.tensors);
     const dtypes = Object.fromEntries(names.map((name) => [name, tensors[name]!.dtype]));
     const { name } = operation;
     const variant = asked ?? chooseVariant(this.#variants.get(name) ?? [], dims, dtypes, this.#prefer[name]);
-    const addresses = Object.fromEntries(names.map((name) => [name, asLinearTensor(tensors[name]!).address]));
+    const given = names.map((name) => asLinearTensor(tensors[name]!));
+    const addresses = Object.fromEntries(given.map(({ address }, i) => [names[i]!, address]));
     const stages = variant.stages.map((stage, i) => ({
       kernel: this.#kernelOf(variant, i, variant.specialise(dims), dtypes),
       units: stage.units(dims, scalars),
     }));
     const parameters = parameterBlock(operation as AnyOperation, { ...dims, ...scalars }, addresses);
-    return { variant, scratch: variant.scratch(dims, dtypes), stages, parameters };
+    const uses = given.map(({ lifetime }) => lifetime);
+    return { variant, scratch: variant.scratch(dims, dtypes), stages, parameters, uses };
   }
 
   #kernelOf(
@@ -305,16 +295,19 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
   /** Makes the working memory large enough, and frees the old once what uses it is done. */
   #reserveScratch(calls: readonly Call[]): void {
     const before = this.#scratch;
-    const ownBytes = Math.max(before.ownBytes, ...calls.map(({ scratch }) => Math.ceil(scratch.own / 64) * 64));
-    const sharedBytes = Math.max(before.sharedBytes, ...calls.map(({ scratch }) => scratch.shared));
+    const { sharedBytes, ownBytes, bytes } = this.#scratchFor(calls);
     if (ownBytes === before.ownBytes && sharedBytes === before.sharedBytes) return;
-    const own = this.#allocate('scratch of the threads', ownBytes * this.threads);
-    const shared = this.#allocate('scratch of the stages', sharedBytes);
-    this.#scratch = { shared, sharedBytes, own, ownBytes };
-    this.#act(() => {
-      this.#memory.free(before.own);
-      this.#memory.free(before.shared);
-    });
+    const shared = this.#allocate(scratchLabel, bytes);
+    this.#scratch = { shared, sharedBytes, own: shared + sharedBytes, ownBytes };
+    this.#free(before.shared);
+  }
+
+  /** The working memory that is large enough for some calls too, as one block: what all share, and each thread's own. */
+  #scratchFor(calls: readonly Call[]): { sharedBytes: number; ownBytes: number; bytes: number } {
+    const padded = (bytes: number) => Math.ceil(bytes / 64) * 64;
+    const sharedBytes = Math.max(this.#scratch.sharedBytes, ...calls.map(({ scratch }) => padded(scratch.shared)));
+    const ownBytes = Math.max(this.#scratch.ownBytes, ...calls.map(({ scratch }) => padded(scratch.own)));
+    return { sharedBytes, ownBytes, bytes: sharedBytes + ownBytes * this.threads };
   }
 
   #write(address: number, bytes: Uint8Array): void {

@@ -48,7 +48,7 @@ export class LinearMemory {
   /** Zero-filled memory. @throws DeviceError `out-of-memory` */
   allocate(label: string, size: number): number {
     const bytes = Math.ceil(size / alignment) * alignment + alignment;
-    if (this.liveBytes + bytes > this.#budget) throw this.#outOfMemory(label, bytes);
+    this.assertRoom(label, bytes);
     if (bytes > largestBlock) throw outOfMemory({ label, size }, largestBlock, [], 'all that one tensor may take');
     const run = this.#free.find((free) => free.bytes >= bytes);
     const address = run ? this.#take(run, bytes) : this.#extend(label, bytes);
@@ -56,6 +56,11 @@ export class LinearMemory {
     this.liveBytes += bytes;
     this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
     return address;
+  }
+
+  /** @throws DeviceError `out-of-memory` where so many bytes more would exceed the budget */
+  assertRoom(label: string, bytes: number): void {
+    if (this.liveBytes + bytes > this.#budget) throw this.#outOfMemory(label, bytes);
   }
 
   /** Idempotent. */

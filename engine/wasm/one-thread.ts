@@ -47,7 +47,7 @@ export class OneThread implements Executor {
   /** There is no thread that could die. */
   interrupt(): void {}
 
-  dispose(): void {
+  async dispose(): Promise<void> {
     this.#disposed = true;
   }
 

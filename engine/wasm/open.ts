@@ -38,8 +38,8 @@ const canShare = (): boolean =>
 
 /**
  * Opens the processor for WebAssembly SIMD.
- * @throws DeviceError `device-unavailable` where the engine has no SIMD or `threads` is no number of threads,
- *   `out-of-memory` where the system grants no memory
+ * @throws DeviceError `device-unavailable` where the engine has no SIMD, or `threads` is no number of threads or of more
+ *   than the system starts, `out-of-memory` where the system grants no memory
  */
 export function openWasm(options: OpenWasmOptions = {}): WasmBackend {
   const { startThread, threads = 1, hardware = '', features = wasmFeatures(), prefer = {} } = options;

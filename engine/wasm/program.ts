@@ -1,4 +1,5 @@
 import type { AnyWasmVariant, Scratch } from '../../kernels/wasm/kernel.ts';
+import type { Lifetime } from '../stored.ts';
 
 /** Stages of kernels in memory, `stageWords` words each, to be run one after another. */
 export interface Program {
@@ -16,6 +17,8 @@ export interface Call {
   /** The number of each stage's kernel, and its units. */
   readonly stages: readonly { readonly kernel: number; readonly units: number }[];
   readonly parameters: Uint32Array;
+  /** Lifetimes of its tensors. */
+  readonly uses: readonly Lifetime[];
 }
 
 /** The words of a program that makes some calls: their stages, and behind them their parameters. */

@@ -1,52 +1,31 @@
-import { type DType, storedBytes } from '../../kernels/contract.ts';
-import { ContractError } from '../../kernels/errors.ts';
+import type { DType } from '../../kernels/contract.ts';
 import type { Tensor } from '../backend.ts';
+import { type Lifetime, StoredTensor, usable } from '../stored.ts';
+
+/** A block of a WebAssembly memory. */
+interface Block {
+  readonly address: number;
+  /** Of the whole allocation, in bytes; a view may use less. */
+  readonly capacity: number;
+  readonly lifetime: Lifetime;
+}
 
 /** A tensor in a WebAssembly memory. */
-export class LinearTensor implements Tensor {
-  readonly label: string;
-  readonly dtype: DType;
-  readonly shape: readonly number[];
+export class LinearTensor extends StoredTensor implements Block {
   readonly address: number;
-  /** Of the whole allocation; a view may use less. */
   readonly capacity: number;
-  readonly #free: () => void;
 
-  constructor(
-    label: string,
-    dtype: DType,
-    shape: readonly number[],
-    storage: { readonly address: number; readonly capacity: number; readonly free: () => void },
-  ) {
-    this.label = label;
-    this.dtype = dtype;
-    this.shape = shape;
-    this.address = storage.address;
-    this.capacity = storage.capacity;
-    this.#free = storage.free;
-  }
-
-  get bytes(): number {
-    return storedBytes(this.dtype, this.shape);
+  constructor(label: string, dtype: DType, shape: readonly number[], block: Block, isView = false) {
+    super(label, dtype, shape, block.lifetime, isView);
+    this.address = block.address;
+    this.capacity = block.capacity;
   }
 
   view(shape: readonly number[], dtype: DType = this.dtype): LinearTensor {
-    const { label, address, capacity } = this;
-    if (storedBytes(dtype, shape) > capacity) {
-      throw new ContractError(
-        'shape-mismatch',
-        `'${label}' of shape (${this.shape.join(', ')}) has no view of shape (${shape.join(', ')}).`,
-      );
-    }
-    return new LinearTensor(label, dtype, shape, { address, capacity, free: this.#free });
-  }
-
-  [Symbol.dispose](): void {
-    this.#free();
+    this.assertHasView(shape, dtype, this.capacity);
+    return new LinearTensor(this.label, dtype, shape, this, true);
   }
 }
 
-export function asLinearTensor(tensor: Tensor): LinearTensor {
-  if (tensor instanceof LinearTensor) return tensor;
-  throw new ContractError('shape-mismatch', `'${tensor.label}' does not live on this device.`);
-}
+/** @throws ContractError; SessionError `disposed` */
+export const asLinearTensor = (tensor: Tensor): LinearTensor => usable(LinearTensor, tensor);

@@ -7,7 +7,8 @@ export interface Thread {
   post(message: unknown): void;
   /** Keeps the process alive, or lets it end, while the thread waits. */
   hold(busy: boolean): void;
-  terminate(): void;
+  /** Resolves once the thread runs no more, as far as the platform tells. */
+  terminate(): Promise<void>;
 }
 
 /** Starts a thread with the text of a classic script, which calls `receive(callback)` and `send(message)`. */
@@ -32,7 +33,8 @@ export interface Executor {
   run(programs: readonly Program[], scratch: ScratchPlaces): Promise<void>;
   /** Fails what runs, as if a thread had died. */
   interrupt(): void;
-  dispose(): void;
+  /** Fails what runs at once; resolves when nothing uses the memory any more. */
+  dispose(): Promise<void>;
 }
 
 export const disposed = () => new DeviceError('device-unavailable', 'This device was disposed; open another.');
@@ -68,7 +70,8 @@ function run({ programs, scratch, bytes }) {
   const words = new Int32Array(own.memory.buffer);
   const ownScratch = pointer(scratch.own + own.thread * scratch.ownBytes);
   const sharedScratch = pointer(scratch.shared);
-  let last = true;
+  // Where there is no stage, nobody is the last: one thread speaks for all.
+  let last = own.thread === 0;
   for (const { address, stages } of programs) {
     for (let at = address / 4, end = at + ${stageWords} * stages; at < end; at += ${stageWords}) {
       const kernel = own.kernels[words[at]];
@@ -113,7 +116,11 @@ export class ThreadPool implements Executor {
   readonly #modules: Uint8Array<ArrayBuffer>[] = [];
   #pool: Thread[] = [];
   #running: { resolve(): void; reject(error: DeviceError): void } | undefined;
+  /** While threads that are being ended may still write. */
+  #ending: Promise<void> | undefined;
+  #disposed = false;
 
+  /** @throws DeviceError `device-unavailable` where the system does not start so many */
   constructor(memory: LinearMemory, threads: number, start: StartThread) {
     this.#memory = memory;
     this.threads = threads;
@@ -126,7 +133,9 @@ export class ThreadPool implements Executor {
     for (const thread of this.#pool) thread.post({ modules: [module] });
   }
 
-  run(programs: readonly Program[], scratch: ScratchPlaces): Promise<void> {
+  async run(programs: readonly Program[], scratch: ScratchPlaces): Promise<void> {
+    if (this.#ending) await this.#ending;
+    if (this.#disposed) throw disposed();
     this.#revive();
     const words = new Int32Array(this.#memory.memory.buffer);
     for (const { address, stages } of programs) {
@@ -145,29 +154,40 @@ export class ThreadPool implements Executor {
     this.#fail('it was ended');
   }
 
-  dispose(): void {
-    const running = this.#running;
-    this.#end();
-    running?.reject(disposed());
+  dispose(): Promise<void> {
+    this.#disposed = true;
+    this.#running?.reject(disposed());
+    return this.#end();
   }
 
   #revive(): void {
     if (this.#pool.length > 0) return;
-    const { memory, type } = this.#memory;
-    new Int32Array(memory.buffer, 0, 2).fill(0);
-    this.#pool = Array.from({ length: this.threads }, (_, thread) => {
-      const started = this.#start(script, {
-        message: () => this.#done(),
-        failure: (reason) => {
-          // A thread that is ended on purpose reports that too.
-          if (this.#pool.includes(started)) this.#fail(reason);
-        },
-      });
-      const start = { wide: type.bits === 64, thread, threads: this.threads };
-      started.post({ memory, start, modules: this.#modules });
-      started.hold(false);
-      return started;
+    new Int32Array(this.#memory.memory.buffer, 0, 2).fill(0);
+    try {
+      for (let thread = 0; thread < this.threads; thread++) this.#pool.push(this.#startThread(thread));
+    } catch (cause) {
+      const started = this.#pool.length;
+      void this.#end();
+      throw new DeviceError(
+        'device-unavailable',
+        `The system started ${started} of ${this.threads} threads and no more (${cause}). Open the device with fewer 'threads'.`,
+        { cause },
+      );
+    }
+  }
+
+  #startThread(thread: number): Thread {
+    // A thread that is ended on purpose reports that too, and what it did before.
+    const heard = (report: () => void) => this.#pool.includes(started) && report();
+    const started = this.#start(script, {
+      message: () => heard(() => this.#done()),
+      failure: (reason) => heard(() => this.#fail(reason)),
     });
+    const { memory, type } = this.#memory;
+    const start = { wide: type.bits === 64, thread, threads: this.threads };
+    started.post({ memory, start, modules: this.#modules });
+    started.hold(false);
+    return started;
   }
 
   #done(): void {
@@ -177,18 +197,23 @@ export class ThreadPool implements Executor {
     running?.resolve();
   }
 
+  /** Whoever is told uses the memory again, so all threads have to have ended by then. */
   #fail(reason: string): void {
     const running = this.#running;
-    this.#end();
-    running?.reject(
-      new DeviceError('device-failure', `A thread died (${reason}). New ones are started with the next request.`),
+    const error = new DeviceError(
+      'device-failure',
+      `A thread died (${reason}). New ones are started with the next request.`,
     );
+    void this.#end().then(() => running?.reject(error));
   }
 
-  #end(): void {
+  #end(): Promise<void> {
     const ended = this.#pool;
     this.#pool = [];
     this.#running = undefined;
-    for (const thread of ended) thread.terminate();
+    this.#ending = Promise.all([this.#ending, ...ended.map((thread) => thread.terminate())]).then(() => {
+      this.#ending = undefined;
+    });
+    return this.#ending;
   }
 }

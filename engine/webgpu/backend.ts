@@ -24,6 +24,7 @@ import type {
 } from '../backend.ts';
 import { DeviceError } from '../errors.ts';
 import type { Preference } from '../preference.ts';
+import { Lifetime, StoredRecording, usable } from '../stored.ts';
 import { KernelChoice } from './choice.ts';
 import { Commands, type Dispatch } from './commands.ts';
 import { BufferUsage, DeviceMemory } from './memory.ts';
@@ -54,28 +55,12 @@ interface Call {
   readonly dtypes: Readonly<Record<string, DType>>;
   /** In the contract's order. */
   readonly buffers: readonly GPUBuffer[];
+  /** Lifetimes of its tensors. */
+  readonly uses: readonly Lifetime[];
   readonly dims: Readonly<Record<string, number>>;
   /** Sizes and scalars. */
   readonly values: Readonly<Record<string, number>>;
   readonly extent: Extent;
-}
-
-class DeviceRecording implements Recording {
-  readonly dispatches: readonly Dispatch[];
-  readonly #free: () => void;
-
-  constructor(dispatches: readonly Dispatch[], free: () => void) {
-    this.dispatches = dispatches;
-    this.#free = free;
-  }
-
-  get operations(): number {
-    return this.dispatches.length;
-  }
-
-  [Symbol.dispose](): void {
-    this.#free();
-  }
 }
 
 /** Runs operations on a `GPUDevice`, Dawn's in Node.js or the browser's own. Owns the device. */
@@ -142,7 +127,10 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
       this.#bufferIds.set(buffer, this.#nextBufferId++);
       return { buffer, firstRow, rows };
     });
-    return new DeviceTensor(label, dtype, shape, blocks, (buffer) => this.#destroy(buffer));
+    const lifetime = new Lifetime(`'${label}'`, () => {
+      for (const { buffer } of blocks) this.#destroy(buffer);
+    });
+    return new DeviceTensor(label, dtype, shape, { blocks, lifetime });
   }
 
   write(tensor: Tensor, data: HostArray): void {
@@ -224,7 +212,7 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
     return this.#choice.measured;
   }
 
-  setChoice(shapes: string, variant: string): void {
+  setChoice(shapes: string, variant: string | undefined): void {
     this.#choice.set(shapes, variant);
   }
 
@@ -232,7 +220,7 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
     return this.#choice.alternatives(this.#collect(task), share);
   }
 
-  record(task: () => void): DeviceRecording {
+  record(task: () => void): Recording {
     const calls = this.#collect(task);
     // Every layer of a model has the same sizes.
     const keyOf = ({ variant, values }: Call) => `${variant.operation.name} ${Object.values(values).join()}`;
@@ -247,12 +235,14 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
       return { pipeline: kernel.pipeline, bindGroup, offset: offsets.get(keyOf(call))!, extent: call.extent };
     });
     parameters.flush(this.#device.queue);
-    return new DeviceRecording(dispatches, () => this.#destroy(parameters.buffer));
+    const uses = calls.flatMap((call) => call.uses);
+    return new StoredRecording(dispatches.length, dispatches, () => this.#destroy(parameters.buffer), uses);
   }
 
   replay(recording: Recording): void {
     this.#assertUsable();
-    for (const dispatch of (recording as DeviceRecording).dispatches) this.#commands.dispatch(dispatch);
+    const { work } = recording as StoredRecording<readonly Dispatch[]>;
+    for (const dispatch of work) this.#commands.dispatch(dispatch);
   }
 
   prepare(task: () => void): Promise<void> {
@@ -272,7 +262,7 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
   async finish(): Promise<void> {
     this.#commands.submit();
     await this.#device.queue.onSubmittedWorkDone();
-    if (this.#failure) throw this.#failure;
+    this.#assertUsable();
   }
 
   /**
@@ -336,8 +326,11 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
     const chosen = variant ?? this.choose(operation, dims, dtypes, scalars);
     const extent = chosen.workgroups(dims, scalars);
     if (extent.some((size) => size === 0)) return;
-    const buffers = Object.keys(operation.tensors).map((name) => asDeviceTensor(tensors[name]!).blocks[0]!.buffer);
-    const call = { variant: chosen, dtypes, buffers, dims, values: { ...scalars, ...dims }, extent };
+    assertDispatchable(chosen, extent, this.#device.limits.maxComputeWorkgroupsPerDimension);
+    const bound = Object.keys(operation.tensors).map((name) => asDeviceTensor(tensors[name]!));
+    const buffers = bound.map((tensor) => single(tensor).buffer);
+    const uses = bound.map(({ lifetime }) => lifetime);
+    const call = { variant: chosen, dtypes, buffers, uses, dims, values: { ...scalars, ...dims }, extent };
     if (this.#calls) this.#calls.push(call);
     else this.#queue(call);
   }
@@ -391,9 +384,15 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
   }
 }
 
-function asDeviceTensor(tensor: Tensor): DeviceTensor {
-  if (tensor instanceof DeviceTensor) return tensor;
-  throw new ContractError('shape-mismatch', `'${tensor.label}' does not live on this device.`);
+const asDeviceTensor = (tensor: Tensor): DeviceTensor => usable(DeviceTensor, tensor);
+
+/** @throws ContractError where WebGPU would refuse the dispatch, and with it all that is queued */
+function assertDispatchable({ name, operation }: AnyVariant, extent: Extent, most: number): void {
+  if (extent.every((size) => size <= most)) return;
+  throw new ContractError(
+    'shape-mismatch',
+    `'${name}' would run '${operation.name}' in ${extent.join(' x ')} workgroups, of which a dimension holds ${most}.`,
+  );
 }
 
 /** The block of a tensor that is in one buffer. */

@@ -32,8 +32,9 @@ export class KernelChoice {
     return this.#measured;
   }
 
-  set(shapes: string, variant: string): void {
-    this.#measured.set(shapes, variant);
+  set(shapes: string, variant: string | undefined): void {
+    if (variant === undefined) this.#measured.delete(shapes);
+    else this.#measured.set(shapes, variant);
   }
 
   /** @throws ContractError `no-variant` */

@@ -1,6 +1,6 @@
 import { type DType, storedBytes } from '../../kernels/contract.ts';
 import { ContractError } from '../../kernels/errors.ts';
-import type { Tensor } from '../backend.ts';
+import { type Lifetime, StoredTensor } from '../stored.ts';
 
 /** Storage buffers are read as vectors of up to sixteen bytes. */
 const alignment = 16;
@@ -12,51 +12,32 @@ export interface RowBlock {
   readonly rows: number;
 }
 
-/** A tensor in device memory: one buffer, or several where a single one would exceed what a shader can bind. */
-export class DeviceTensor implements Tensor {
-  readonly label: string;
-  readonly dtype: DType;
-  readonly shape: readonly number[];
+/** Memory of a device. */
+interface Storage {
   readonly blocks: readonly RowBlock[];
-  readonly #destroy: (buffer: GPUBuffer) => void;
+  readonly lifetime: Lifetime;
+}
 
-  constructor(
-    label: string,
-    dtype: DType,
-    shape: readonly number[],
-    blocks: readonly RowBlock[],
-    destroy: (buffer: GPUBuffer) => void,
-  ) {
-    this.label = label;
-    this.dtype = dtype;
-    this.shape = shape;
-    this.blocks = blocks;
-    this.#destroy = destroy;
+/** A tensor in device memory: one buffer, or several where a single one would exceed what a shader can bind. */
+export class DeviceTensor extends StoredTensor implements Storage {
+  readonly blocks: readonly RowBlock[];
+
+  constructor(label: string, dtype: DType, shape: readonly number[], storage: Storage, isView = false) {
+    super(label, dtype, shape, storage.lifetime, isView);
+    this.blocks = storage.blocks;
   }
 
   /** Also under another dtype: storage that is larger than its tensor is allocated as plain words. */
   view(shape: readonly number[], dtype: DType = this.dtype): DeviceTensor {
-    if (this.blocks.length > 1 || storedBytes(dtype, shape) > this.blocks[0]!.buffer.size) {
-      throw new ContractError(
-        'shape-mismatch',
-        `'${this.label}' of shape (${this.shape.join(', ')}) has no view of shape (${shape.join(', ')}).`,
-      );
-    }
-    return new DeviceTensor(this.label, dtype, shape, this.blocks, this.#destroy);
+    this.assertHasView(shape, dtype, this.blocks.length > 1 ? 0 : this.blocks[0]!.buffer.size);
+    return new DeviceTensor(this.label, dtype, shape, this, true);
   }
 
   /** The rows of one block as a tensor. */
   block({ buffer, rows }: RowBlock): DeviceTensor {
-    const only = [{ buffer, firstRow: 0, rows }];
-    return new DeviceTensor(this.label, this.dtype, [rows, ...this.shape.slice(1)], only, this.#destroy);
-  }
-
-  get bytes(): number {
-    return storedBytes(this.dtype, this.shape);
-  }
-
-  [Symbol.dispose](): void {
-    for (const { buffer } of this.blocks) this.#destroy(buffer);
+    const { label, dtype, shape, lifetime } = this;
+    const blocks = [{ buffer, firstRow: 0, rows }];
+    return new DeviceTensor(label, dtype, [rows, ...shape.slice(1)], { blocks, lifetime }, true);
   }
 }
 

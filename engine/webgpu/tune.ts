@@ -3,8 +3,11 @@ import type { Backend, KernelChoices, TuneOptions } from '../backend.ts';
 /** A backend whose kernels can be chosen. */
 export interface Tunable extends Pick<Backend, 'record' | 'replay' | 'finish'> {
   readonly choices: KernelChoices;
-  /** Uses a variant for a class of shapes from now on, but for what is recorded already. */
-  setChoice(shapes: string, variant: string): void;
+  /**
+   * Uses a variant for a class of shapes from now on, but for what is recorded already; without one the default order
+   * decides again.
+   */
+  setChoice(shapes: string, variant: string | undefined): void;
   /**
    * The classes of shapes in `task` that more than one variant serves, and those variants, the chosen one first. Leaves
    * out operations whose variant was asked for by name, and classes with less than `share` of all operations: a choice
@@ -46,10 +49,14 @@ export async function tune(
         const ms = await time(backend, pass, best ? best.ms * hopeless : Number.POSITIVE_INFINITY);
         if (!best || ms < best.ms * (1 - margin)) best = { name, ms };
       }
-    } finally {
-      backend.setChoice(shapes, best?.name ?? names[0]!);
+    } catch (error) {
+      // What was not measured to the end is not known: the next time it is measured again.
+      backend.setChoice(shapes, undefined);
+      throw error;
     }
-    onProgress?.({ done: ++done, total: alternatives.length, choice: `${shapes}: ${best!.name}` });
+    const { name } = best!;
+    backend.setChoice(shapes, name);
+    onProgress?.({ done: ++done, total: alternatives.length, choice: `${shapes}: ${name}` });
   }
   return backend.choices;
 }

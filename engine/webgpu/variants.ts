@@ -1,54 +1,33 @@
-import * as addBias from '../../kernels/add-bias/webgpu.ts';
-import * as attentionLines from '../../kernels/attention/webgpu.lines.ts';
-import * as attentionSubgroups from '../../kernels/attention/webgpu.subgroups.ts';
-import * as attention from '../../kernels/attention/webgpu.ts';
-import * as embedding from '../../kernels/embedding/webgpu.ts';
-import * as gate from '../../kernels/gate/webgpu.ts';
-import * as gatedMatmul from '../../kernels/gated-matmul/webgpu.ts';
-import * as gatherRows from '../../kernels/gather-rows/webgpu.ts';
-import * as logProbabilities from '../../kernels/log-probabilities/webgpu.ts';
-import * as matmul from '../../kernels/matmul/webgpu.ts';
-import * as matmulAdd from '../../kernels/matmul-add/webgpu.ts';
-import * as normHeads from '../../kernels/norm-heads/webgpu.ts';
-import * as randomNormal from '../../kernels/random-normal/webgpu.ts';
-import * as rmsNorm from '../../kernels/rms-norm/webgpu.ts';
-import * as ropeAndCache from '../../kernels/rope-and-cache/webgpu.ts';
+import { variants as addBias } from '../../kernels/add-bias/webgpu.ts';
+import { variants as attention } from '../../kernels/attention/webgpu.ts';
+import { variants as embedding } from '../../kernels/embedding/webgpu.ts';
+import { variants as gate } from '../../kernels/gate/webgpu.ts';
+import { variants as gatedMatmul } from '../../kernels/gated-matmul/webgpu.ts';
+import { variants as gatherRows } from '../../kernels/gather-rows/webgpu.ts';
+import { variants as logProbabilities } from '../../kernels/log-probabilities/webgpu.ts';
+import { variants as matmul } from '../../kernels/matmul/webgpu.ts';
+import { variants as matmulAdd } from '../../kernels/matmul-add/webgpu.ts';
+import { variants as normHeads } from '../../kernels/norm-heads/webgpu.ts';
+import { variants as randomNormal } from '../../kernels/random-normal/webgpu.ts';
+import { variants as rmsNorm } from '../../kernels/rms-norm/webgpu.ts';
+import { variants as ropeAndCache } from '../../kernels/rope-and-cache/webgpu.ts';
 import type { AnyFamily, AnyVariant } from '../../kernels/webgpu.ts';
 
-type MatmulKernel = 'int8' | 'oneRow' | 'subgroupMatrix' | 'subgroups' | 'fewRows' | 'vec4' | 'portable';
-
-/** One order for the operations of a family. */
-const matmulLike = (kernels: Readonly<Record<MatmulKernel, AnyVariant | AnyFamily>>) => [
-  kernels.int8,
-  kernels.oneRow,
-  kernels.subgroupMatrix,
-  kernels.subgroups,
-  kernels.fewRows,
-  kernels.vec4,
-  kernels.portable,
-];
-
-/** The kernels that the engine uses, by operation: the most special first, the portable one last. */
+/** The kernels that the engine chooses from, by operation; the order of preference is that of the operation's own list. */
 export const kernels: Readonly<Record<string, readonly (AnyVariant | AnyFamily)[]>> = {
-  'add-bias': [addBias.vec4, addBias.portable],
-  attention: [
-    attentionLines.lines,
-    attentionSubgroups.subgroups,
-    attention.fewRows,
-    attention.vec4,
-    attention.portable,
-  ],
-  embedding: [embedding.vec4, embedding.portable],
-  gate: [gate.vec4, gate.portable],
-  'gated-matmul': matmulLike(gatedMatmul),
-  'gather-rows': [gatherRows.vec4, gatherRows.portable],
-  'log-probabilities': [logProbabilities.portable],
-  matmul: matmulLike(matmul),
-  'matmul-add': matmulLike(matmulAdd),
-  'norm-heads': [normHeads.vec4, normHeads.portable],
-  'random-normal': [randomNormal.portable],
-  'rms-norm': [rmsNorm.vec4, rmsNorm.portable],
-  'rope-and-cache': [ropeAndCache.vec4, ropeAndCache.portable],
+  'add-bias': addBias,
+  attention,
+  embedding,
+  gate,
+  'gated-matmul': gatedMatmul,
+  'gather-rows': gatherRows,
+  'log-probabilities': logProbabilities,
+  matmul,
+  'matmul-add': matmulAdd,
+  'norm-heads': normHeads,
+  'random-normal': randomNormal,
+  'rms-norm': rmsNorm,
+  'rope-and-cache': ropeAndCache,
 };
 
 /** All that decides what the kernels compute and how: another text means that measurements of them say nothing. */

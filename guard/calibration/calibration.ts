@@ -36,6 +36,8 @@ const calibration = z.strictObject({
   /** How the category scores came about that its categories were fitted on. */
   categoryMode: z.enum(['none', 'joint', 'single']),
   roles: z.strictObject({ user: roleCalibration.optional(), agent: roleCalibration.optional() }),
+  /** The labelled set that it was fitted on a share of, by the hash that its runs have, and how that was drawn. */
+  fitted: z.strictObject({ data: hash, seed: count, share: z.number().min(0).max(1) }).optional(),
 });
 
 /** The map of one kind of scores, those of the whole policy or of one category, and its threshold. */

@@ -22,6 +22,17 @@ export interface FitOptions {
   readonly threshold?: ThresholdRule | undefined;
   /** For `contextual`. */
   readonly contentFree?: readonly ContentFreeAnswer[];
+  /** Where the samples are from, for the file: a calibration flatters itself on what it was fitted on. */
+  readonly fitted?: Calibration['fitted'];
+  /** Of each category that is left out. */
+  readonly onLeftOut?: (category: LeftOut) => void;
+}
+
+/** A category that could not be fitted. */
+export interface LeftOut {
+  readonly role: Role;
+  readonly code: string;
+  readonly reason: string;
 }
 
 /** What the calibrated scores are of, and so the only thing that the calibration may be used with. */
@@ -34,7 +45,7 @@ export interface FitSubject extends Subject {
 
 /**
  * Fits a calibration on scored samples: every role by itself, and under it every category. Thresholds are chosen on the
- * same samples. A category whose samples do not suffice is left out, and one that reaches no such threshold has none.
+ * same samples. A category whose samples do not suffice is left out and told of, and one that reaches no such threshold has none.
  *
  * @throws CalibrationError `fit-impossible` or `threshold-unreachable` where a role's samples do not suffice, with
  *   their first line
@@ -53,8 +64,10 @@ export function fitCalibration(samples: readonly Scored[], subject: FitSubject, 
       const { role, what } = set;
       const categories = sets.flatMap((category) => {
         if (category.code === undefined || category.role !== role) return [];
-        const part = wherePossible(() => fitPart(category, options, thresholdFor));
-        return part ? [[category.code, part] as const] : [];
+        const { code } = category;
+        const tell = (reason: string) => options.onLeftOut?.({ role, code, reason });
+        const part = wherePossible(() => fitPart(category, options, thresholdFor), category, tell);
+        return part ? [[code, part] as const] : [];
       });
       return [
         role,
@@ -73,6 +86,7 @@ export function fitCalibration(samples: readonly Scored[], subject: FitSubject, 
     policy,
     categoryMode,
     roles: Object.fromEntries(fitted),
+    ...(options.fitted ? { fitted: options.fitted } : {}),
   };
 }
 
@@ -95,11 +109,14 @@ function fitPart(
   };
 }
 
-function wherePossible<T>(task: () => T): T | undefined {
+function wherePossible<T>(task: () => T, { labels }: ScoreSet, tell: (reason: string) => void): T | undefined {
   try {
     return task();
   } catch (error) {
-    if (error instanceof CalibrationError && error.code === 'fit-impossible') return undefined;
-    throw error;
+    if (!(error instanceof CalibrationError && error.code === 'fit-impossible')) throw error;
+    const { positives, negatives } = countClasses(labels);
+    // The commonest reason in the same words, so that categories can be listed together.
+    tell(positives === 0 || negatives === 0 ? 'Samples of either label are missing.' : error.message);
+    return undefined;
   }
 }

@@ -27,4 +27,6 @@ export interface Method<Need extends keyof Material, Parameters> {
   fit(material: Material[Need]): Parameters;
   /** The probability of a score from 0 to 1. Never falls where the score rises. */
   apply(parameters: Parameters, score: number): number;
+  /** What a reader must know of parameters that the samples did not decide, as one sentence; absent where nothing is. */
+  note?(parameters: Parameters): string | undefined;
 }

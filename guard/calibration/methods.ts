@@ -52,6 +52,10 @@ export function fitMap(name: MethodName, material: Material, what: string): Cali
 export const applyMap = ({ method, parameters }: CalibrationMap, score: number): number =>
   methodOf(method).apply(parameters, score);
 
+/** What a reader must know of a map beside its figures; undefined where there is nothing. */
+export const noteOn = ({ method, parameters }: CalibrationMap): string | undefined =>
+  methodOf(method).note?.(parameters);
+
 /** Labelled samples with probabilities in place of their scores. */
 export const calibratedBy = (map: CalibrationMap, samples: readonly Labelled[]): Labelled[] =>
   samples.map(({ score, label }) => ({ score: applyMap(map, score), label }));

@@ -16,24 +16,8 @@ const cellsOf = ({ role, code, samples, positives }: PartReport): string[] => [
 /** Whether a difference is beyond chance: its interval leaves zero out. */
 const beyondChance = ({ lower, upper }: Interval): string => (lower > 0 || upper < 0 ? 'yes' : 'no');
 
-/** The categories that have scores but no calibration. */
-function leftOut({ categoryMode, roles }: Calibration, codes: readonly string[]): string[] {
-  if (categoryMode === 'none') return [];
-  return Object.entries(roles).flatMap(([role, own]) => {
-    const missing = own ? codes.filter((code) => !Object.hasOwn(own.categories, code)) : [];
-    return missing.length === 0 ? [] : [`Of role ${role}, left out for want of either label: ${missing.join(', ')}.`];
-  });
-}
-
-/**
- * What a calibration changed, as tables for a terminal or a page.
- * @param codes the categories of the policy
- */
-export function calibrationTables(
-  calibration: Calibration,
-  parts: readonly PartReport[],
-  codes: readonly string[],
-): Table[] {
+/** What a calibration changed, as tables for a terminal or a page. */
+export function calibrationTables(calibration: Calibration, parts: readonly PartReport[]): Table[] {
   if (parts.length === 0) return [];
   const probabilities: Table = {
     title: 'Probabilities, on samples that the calibration was not fitted on',
@@ -54,7 +38,6 @@ export function calibrationTables(
     notes: [
       'In brackets the 95% bootstrap interval; of the change it is paired. Less is better of ECE, Brier and log loss.',
       'ECE is over 15 bins of equal width; its interval leans upwards, since resampling adds noise to every bin.',
-      ...leftOut(calibration, codes),
     ],
   };
   const decided = parts.flatMap((part) => (part.decision ? [{ part, decision: part.decision }] : []));

@@ -11,6 +11,11 @@ export interface Temperature {
 /** Beyond these a temperature says nothing more: nearly all scores are 0.5, or 0 and 1. */
 const [coldest, hottest] = [0.05, 20];
 
+const notes: ReadonlyMap<number, string> = new Map([
+  [coldest, `The temperature is at its lower bound, ${coldest}: no score is on the wrong side of 0.5.`],
+  [hottest, `The temperature is at its upper bound, ${hottest}: scores do not rise with labels; all become about 0.5.`],
+]);
+
 /**
  * Temperature scaling (Guo et al. 2017, arXiv 1706.04599): `sigmoid(log-odds / T)`, T by maximum likelihood. 0.5 stays
  * where it is. Where the labels would have T beyond 0.05 to 20, because no score is on the wrong side of 0.5 or
@@ -21,6 +26,7 @@ export const temperature: Method<'labels', Temperature> = {
   parameters: z.strictObject({ temperature: z.number().min(coldest).max(hottest) }),
   fit: (samples) => ({ temperature: bestTemperature(samples) }),
   apply: ({ temperature }, score) => sigmoid(logOdds(score) / temperature),
+  note: ({ temperature }) => notes.get(temperature),
 };
 
 /** Bisects the temperature on a logarithmic scale. */

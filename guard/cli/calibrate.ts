@@ -1,7 +1,8 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { type FitSubject, fitCalibration } from '../calibration/fit.ts';
+import { type FitSubject, fitCalibration, type LeftOut } from '../calibration/fit.ts';
 import { measureContentFree } from '../calibration/measure.ts';
 import { type MethodName, methodNames, methods } from '../calibration/methods.ts';
+import { fitNotes } from '../calibration/notes.ts';
 import { reportCalibration } from '../calibration/report.ts';
 import { parseRule } from '../calibration/rule.ts';
 import { split } from '../calibration/samples.ts';
@@ -50,7 +51,12 @@ async function calibrate(data: string, flags: CalibrateFlags): Promise<void> {
   await assertWritable(out, '--out');
   const { run, contentFree } = await scoresFor(data, flags);
   const { fit, rest } = split(run.rows, share, seed);
-  const calibration = fitCalibration(fit, subjectOf(run), { method, threshold, contentFree });
+  const leftOut: LeftOut[] = [];
+  const onLeftOut = (category: LeftOut) => leftOut.push(category);
+  const fitted = { data: run.data.hash, seed, share };
+  const options = { method, threshold, contentFree, fitted, onLeftOut };
+  const calibration = fitCalibration(fit, subjectOf(run), options);
+  const notes = fitNotes(calibration, leftOut);
   const parts = reportCalibration(calibration, rest, { resamples, seed });
   await writeOutput(out, '--out', `${JSON.stringify(calibration, undefined, 2)}\n`);
   if (run.failures.length > 0) process.exitCode = exitCodes.badInput;
@@ -66,19 +72,20 @@ async function calibrate(data: string, flags: CalibrateFlags): Promise<void> {
       reported: rest.length,
       seed,
       parts,
+      notes,
       failures,
     };
     process.stdout.write(`${JSON.stringify(told)}\n`);
     return;
   }
-  const codes = run.categories.map(({ code }) => code);
   const texts = [
     `Fitted on ${fit.length} samples, drawn by seed ${seed}; ${rest.length} others are reported on.`,
     ...(parts.length === 0
       ? ['Too few samples to leave any to report on: give more, or a smaller share (--fit).']
       : []),
+    ...notes,
     ...describeFailures(run),
-    ...calibrationTables(calibration, parts, codes).map(renderText),
+    ...calibrationTables(calibration, parts).map(renderText),
   ];
   process.stdout.write(`${texts.join('\n')}\n\nWritten to ${out}\n`);
 }
@@ -87,6 +94,7 @@ async function calibrate(data: string, flags: CalibrateFlags): Promise<void> {
 async function scoresFor(data: string, flags: CalibrateFlags) {
   await lookAtData(data, flags);
   const kept = data.endsWith('.json') ? await readRun(data) : undefined;
+  if (kept) assertOneOrder(kept, data);
   const needsGuard = methods[flags.method].needs === 'contentFree';
   if (kept && !needsGuard) return { run: kept, contentFree: [] };
   await using guard = await loadFromFlags(flags);
@@ -107,6 +115,17 @@ async function assertSameGuard(guard: Guard, { identity }: Run, file: string): P
   throw new EvaluationError(
     'run-invalid',
     `${file} was scored by another model, dtype or policy than the one to be measured: give those of the run.`,
+  );
+}
+
+/** @throws EvaluationError `run-invalid` for means over orders of the categories: a calibrated guard reads but one */
+function assertOneOrder({ identity }: Run, file: string): void {
+  const { shuffleCategories = 1 } = identity.options;
+  if (shuffleCategories === 1) return;
+  throw new EvaluationError(
+    'run-invalid',
+    `${file} holds means over ${shuffleCategories} orders of the categories, and a calibration is of one: run eval ` +
+      'again without --shuffle-categories.',
   );
 }
 

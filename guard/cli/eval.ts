@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { OptionError } from '../errors.ts';
 import { evaluate } from '../evaluation/figures.ts';
 import { readLines } from '../evaluation/node/lines.ts';
-import { keyOf } from '../evaluation/node/score-file.ts';
+import { keyOf, labelsKeyOf } from '../evaluation/node/score-file.ts';
 import { readOtherScores } from '../evaluation/other-scores.ts';
 import { describeRun, tablesOf } from '../evaluation/tables.ts';
 import { renderText } from '../report/text.ts';
@@ -52,7 +52,8 @@ async function evaluateCommand(file: string, flags: EvalFlags): Promise<void> {
   await using guard = await loadFromFlags(flags);
   const folder = flags.out ?? `${stemOf(file)}.eval`;
   const run = await scoreSet(guard, file, flags, { folder, others });
-  const runFile = join(folder, `${basename(stemOf(file))}.${keyOf(run.identity)}.run.json`);
+  const key = `${keyOf(run.identity)}.${labelsKeyOf(run)}`;
+  const runFile = join(folder, `${basename(stemOf(file))}.${key}.run.json`);
   await writeOutput(runFile, '--out', `${JSON.stringify(run)}\n`);
   const evaluation = evaluate(run, { resamples: flags.resamples });
   if (report) await writeOutput(report.file, '--report', report.renderEvaluation(run, evaluation));

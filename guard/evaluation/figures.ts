@@ -1,7 +1,8 @@
 import { type BootstrapOptions, bootstrapEach, type Interval } from './bootstrap.ts';
 import { type CategoryConfusion, categoryConfusion } from './confusion.ts';
-import { type Decision, decisionAt } from './decision.ts';
+import { type Decision, decisionAt, decisionOf } from './decision.ts';
 import { type Latency, latencyOf } from './latency.ts';
+import { type Mass, massOf } from './mass.ts';
 import {
   areaUnderRoc,
   averagePrecision,
@@ -22,7 +23,7 @@ export interface Figures extends Question {
   readonly positives: number;
   /** What the order of the scores is worth, whatever their scale; null without samples of both kinds. */
   readonly ranking: RankingFigures | null;
-  /** At the system's threshold; null, as is `probability`, where scores are not from 0 to 1. */
+  /** At the system's threshold, or each role's own; null, as is `probability`, where scores are not from 0 to 1. */
   readonly decision: Decision | null;
   readonly probability: ProbabilityFigures | null;
 }
@@ -60,6 +61,7 @@ export interface Evaluation {
   readonly thresholds: readonly Decision[];
   readonly confusion: CategoryConfusion | null;
   readonly orders: OrderEffects | null;
+  readonly mass: Mass | null;
   readonly latency: Latency | null;
 }
 
@@ -74,7 +76,7 @@ export function evaluate(run: Run, options: BootstrapOptions = {}): Evaluation {
     systems.flatMap((system): Figures[] => {
       const answers = answersTo(question, system, rows);
       if (answers.length === 0) return [];
-      return [{ ...question, system: system.name, ...figuresOf(answers, system.threshold, options) }];
+      return [{ ...question, system: system.name, ...figuresOf(answers, options) }];
     }),
   );
   const labelled = (label: 0 | 1 | null) => rows.filter(({ unsafe }) => unsafe === label).length;
@@ -91,17 +93,18 @@ export function evaluate(run: Run, options: BootstrapOptions = {}): Evaluation {
     thresholds: own.length === 0 ? [] : shownThresholds.map((at) => decisionAt(own, at, options)),
     confusion: categoryConfusion(run),
     orders: orderEffects(run),
+    mass: massOf(rows),
     latency: latencyOf(rows.map(({ milliseconds }) => milliseconds)),
   };
 }
 
-function figuresOf(answers: readonly Answer[], threshold: number, options: BootstrapOptions) {
+function figuresOf(answers: readonly Answer[], options: BootstrapOptions) {
   const probabilities = answers.every(({ score }) => score >= 0 && score <= 1);
   return {
     samples: answers.length,
     positives: answers.filter(({ label }) => label === 1).length,
     ranking: hasBoth(answers) ? rankingOf(answers, options) : null,
-    decision: probabilities ? decisionAt(answers, threshold, options) : null,
+    decision: probabilities ? decisionOf(answers, options) : null,
     probability: probabilities ? bootstrapEach(answers, probabilityOf, options) : null,
   };
 }

@@ -7,7 +7,6 @@ import type { Answer } from './questions.ts';
 /** A system's answers under its name. */
 export interface Series {
   readonly system: string;
-  readonly threshold: number;
   readonly answers: readonly Answer[];
 }
 
@@ -80,8 +79,9 @@ export function reliabilityPlot(series: readonly Series[]): string {
   });
 }
 
-/** How often each score is given, by label, and the threshold. */
-export function histogram({ answers, threshold }: Series): string {
+/** How often each score is given, by label, and the thresholds. */
+export function histogram({ answers }: Series): string {
+  const thresholds = new Set(answers.map(({ threshold }) => threshold));
   const labelled = answers.map(({ score, label }) => ({ score, label: label === 1 ? 'unsafe' : 'safe' }));
   return draw({
     ...size,
@@ -97,7 +97,7 @@ export function histogram({ answers, threshold }: Series): string {
         ),
       ),
       Plot.ruleY([0]),
-      Plot.ruleX([threshold], { strokeDasharray: '4 3' }),
+      Plot.ruleX([...thresholds], { strokeDasharray: '4 3' }),
     ],
   });
 }

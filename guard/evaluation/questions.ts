@@ -1,3 +1,4 @@
+import { type Role, roles } from '../messages.ts';
 import type { Label } from './formats/label.ts';
 import type { Row, Run } from './run.ts';
 
@@ -10,10 +11,11 @@ import type { Row, Run } from './run.ts';
  */
 export type Way = 'overall' | '1-vs-all' | '1-vs-benign';
 
-/** What a set asks of a system; `code` is absent of `overall` alone. */
+/** What a set asks of a system; `code` is absent of `overall` alone, which may be about the samples of one role. */
 export interface Question {
   readonly way: Way;
   readonly code?: string;
+  readonly role?: Role;
 }
 
 /** Something that scores samples, under the name that tables call it by. */
@@ -21,6 +23,8 @@ export interface System {
   readonly name: string;
   /** From which score a sample counts as flagged. */
   readonly threshold: number;
+  /** The same of roles that have one of their own. */
+  readonly thresholds?: Readonly<Partial<Record<Role, number | undefined>>> | undefined;
   /** Higher is less safe; undefined where it did not say. */
   score(row: Row): number | null | undefined;
   /** The same of one category; absent where it does not tell them apart. */
@@ -32,6 +36,8 @@ export interface Answer {
   readonly id: string;
   readonly score: number;
   readonly label: Label;
+  /** From which score the system flags it. */
+  readonly threshold: number;
 }
 
 /** What tables call the guard whose run it is. */
@@ -39,10 +45,12 @@ export const ownName = 'guard';
 export const wholeVocabularyName = `${ownName}, unsafeProbability`;
 export const calibratedName = `${ownName}, calibrated`;
 
-/** `overall`, then both ways of every category. */
-export function questionsOf({ categories }: Pick<Run, 'categories'>): Question[] {
+/** `overall`, the same by role where there are two, then both ways of every category. */
+export function questionsOf({ categories, rows }: Pick<Run, 'categories' | 'rows'>): Question[] {
   const each = (way: Way) => categories.map(({ code }) => ({ way, code }));
-  return [{ way: 'overall' }, ...each('1-vs-all'), ...each('1-vs-benign')];
+  const judged = roles.filter((role) => rows.some((row) => row.role === role));
+  const byRole = judged.length > 1 ? judged.map((role) => ({ way: 'overall', role }) as const) : [];
+  return [{ way: 'overall' }, ...byRole, ...each('1-vs-all'), ...each('1-vs-benign')];
 }
 
 /**
@@ -50,7 +58,7 @@ export function questionsOf({ categories }: Pick<Run, 'categories'>): Question[]
  * categories the guard speaks by one score alone.
  */
 export function systemsOf(run: Run): [guard: System, ...System[]] {
-  const { rows, threshold, calibratedThreshold } = run;
+  const { rows, threshold } = run;
   const guard: System = { name: ownName, threshold, score: (row) => row.score };
   const byCategory = rows.some(({ categoryScores }) => categoryScores !== undefined);
   const calibrated = rows.some((row) => row.calibrated !== null);
@@ -58,14 +66,15 @@ export function systemsOf(run: Run): [guard: System, ...System[]] {
   return [
     byCategory ? { ...guard, categoryScore: (row, code) => row.categoryScores?.[code] } : guard,
     { ...guard, name: wholeVocabularyName, score: (row) => row.unsafeProbability, categoryScore: () => undefined },
-    ...(calibrated ? [calibratedSystem(calibratedThreshold)] : []),
+    ...(calibrated ? [calibratedSystem(run)] : []),
     ...others.map((name): System => ({ name, threshold, score: (row) => row.others?.[name] })),
   ];
 }
 
-const calibratedSystem = (threshold: number): System => ({
+const calibratedSystem = ({ calibratedThreshold, calibratedThresholds }: Run): System => ({
   name: calibratedName,
-  threshold,
+  threshold: calibratedThreshold,
+  thresholds: calibratedThresholds,
   score: (row) => row.calibrated,
   categoryScore: () => undefined,
 });
@@ -79,7 +88,8 @@ export function answersTo(question: Question, system: System, rows: readonly Row
   return rows.flatMap((row) => {
     const label = labelIn(question, row);
     const score = scoreOf?.(row) ?? undefined;
-    return label === null || score === undefined ? [] : [{ id: row.id, score, label }];
+    const threshold = system.thresholds?.[row.role] ?? system.threshold;
+    return label === null || score === undefined ? [] : [{ id: row.id, score, label, threshold }];
   });
 }
 
@@ -90,7 +100,8 @@ function scorer({ way, code }: Question, system: System): System['score'] | unde
   return way === '1-vs-benign' ? system.score : undefined;
 }
 
-function labelIn({ way, code }: Question, { unsafe, categories }: Row): Label | null {
+function labelIn({ way, code, role }: Question, { role: judged, unsafe, categories }: Row): Label | null {
+  if (role !== undefined && role !== judged) return null;
   if (code === undefined) return unsafe;
   const violated = categories[code] ?? null;
   if (way === '1-vs-all' || violated === 1) return violated;

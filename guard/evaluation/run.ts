@@ -20,6 +20,10 @@ export const scores = z.object({
   score: probability,
   unsafeProbability: probability,
   mass: z.number(),
+  /** The probability of what was put into the model's mouth; absent where nothing was. */
+  forced: probability.optional(),
+  /** The probability of each verdict, where there are more than two. */
+  labels: z.record(z.string(), probability).optional(),
   /** The score after calibration; null where there is none. */
   calibrated: probability.nullable(),
   /** By code, where category scores were asked for. */
@@ -48,6 +52,14 @@ export const identity = z.object({
   model: z.string(),
   device: z.enum(['webgpu', 'cpu']),
   dtype: z.enum(weightDTypes),
+  /** See `scoringVersion`; this and the next are absent of runs from before they were kept. */
+  scoring: count.optional(),
+  /** How the model was asked, by the name of its prompt format. */
+  format: z.string().optional(),
+  /** The WebGPU adapter; absent of the processor. */
+  adapter: z.string().optional(),
+  /** Kernels that were asked for, by operation; absent where the engine chose. */
+  prefer: z.record(z.string(), z.string()).optional(),
   /** SHA-256 of what was used; of the calibration null where there was none. */
   hashes: z.object({
     model: hash,
@@ -76,6 +88,10 @@ const run = z.object({
   threshold: probability,
   /** The same of the calibrated score: what the calibration was given by its data, unless one was asked for. */
   calibratedThreshold: probability,
+  /** By role, where the calibration was given one for each that differ; they go before `calibratedThreshold`. */
+  calibratedThresholds: z.object({ user: probability.optional(), agent: probability.optional() }).optional(),
+  /** Samples that the calibration was fitted on; absent where it does not say, or was fitted on other data. */
+  fittedOn: count.optional(),
   /** Checks under way side by side: what their milliseconds include. */
   concurrency: count,
   rows: z.array(row),
@@ -91,17 +107,23 @@ export type Run = z.infer<typeof run>;
 
 /** What is kept of an assessment. */
 export function scoresOf(assessment: Assessment): Scores {
-  const { role, score, unsafeProbability, mass, calibrated, categories, orders, windows, milliseconds } = assessment;
+  const { role, score, unsafeProbability, mass, forced, labels, calibrated } = assessment;
+  const { categories, orders, windows, milliseconds } = assessment;
   // Exponentials and sums of rounded logarithms may exceed 1 in their last place.
   const bounded = (probability: number) => Math.min(probability, 1);
-  const byCode = categories.map((category) => [category.code, bounded(category.score)] as const);
+  const boundedEach = (named: readonly (readonly [string, number])[]) =>
+    Object.fromEntries(named.map(([name, value]) => [name, bounded(value)]));
   return {
     role,
     score,
     unsafeProbability: bounded(unsafeProbability),
     mass,
+    ...(forced === undefined ? {} : { forced: bounded(forced) }),
+    ...(labels ? { labels: boundedEach(Object.entries(labels)) } : {}),
     calibrated,
-    ...(byCode.length > 0 ? { categoryScores: Object.fromEntries(byCode) } : {}),
+    ...(categories.length > 0
+      ? { categoryScores: boundedEach(categories.map(({ code, score }) => [code, score])) }
+      : {}),
     ...(orders ? { orders: { count: orders.count, ...orders.score } } : {}),
     windows,
     milliseconds: milliseconds.total,

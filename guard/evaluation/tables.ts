@@ -1,8 +1,10 @@
+import type { Role } from '../messages.ts';
 import type { Table } from '../report/table.ts';
 import type { Interval } from './bootstrap.ts';
 import type { Difference } from './compare.ts';
 import type { Decision } from './decision.ts';
 import type { Evaluation, Figures } from './figures.ts';
+import type { Mass } from './mass.ts';
 import type { PublishedFigure } from './published.ts';
 import type { Way } from './questions.ts';
 import type { Run } from './run.ts';
@@ -15,7 +17,10 @@ export const withInterval = (interval: Interval | null | undefined): string =>
   interval ? `${decimals(interval.estimate)} [${decimals(interval.lower, 3)}, ${decimals(interval.upper, 3)}]` : '–';
 
 /** What a reader must know before the first figure. */
-export function describeRun({ identity, data, categories, rows }: Run, { samples }: Evaluation): string[] {
+export function describeRun(
+  { identity, data, categories, rows, fittedOn = 0 }: Run,
+  { samples, mass }: Evaluation,
+): string[] {
   const { model, device, dtype, hashes, options } = identity;
   const { judged, unsafe, safe, unknown, failed } = samples;
   const hash = (value: string | null) => value?.slice(0, 12) ?? 'none';
@@ -26,11 +31,25 @@ export function describeRun({ identity, data, categories, rows }: Run, { samples
     `Policy: ${categories.map(({ code, name }) => `${code} ${name}`).join(', ')} (${hash(hashes.policy)})`,
     `Instruction ${hash(hashes.instruction.user)} about users, ${hash(hashes.instruction.agent)} about agents`,
     `Calibration ${hash(hashes.calibration)}, options ${JSON.stringify(options)}`,
+    ...(mass ? describeMass(mass) : []),
     ...(data.assumeSafe ? ['What no known label calls unsafe was taken for safe.'] : []),
+    ...(fittedOn > 0
+      ? [`The calibration was fitted on ${fittedOn} of these samples: of calibrated scores, all figures flatter it.`]
+      : []),
     ...(windowed > 0 ? [`${windowed} samples are longer than the context and were read in windows.`] : []),
     ...(failed > 0 ? [`${failed} samples could not be judged and are in no figure.`] : []),
   ];
 }
+
+/** The share of samples without a verdict from which something is wrong with the question, and not with them. */
+const manyWithout = 0.05;
+
+const describeMass = ({ median, low }: Mass): string[] => [
+  `Mass (safe + unsafe over the whole vocabulary): median ${decimals(median)}, below 0.5 of ${decimals(100 * low, 1)}% of the samples`,
+  ...(low > manyWithout
+    ? ['Warning: the model often answers with no verdict. Is it a guard, asked in its own format (--prompt-format)?']
+    : []),
+];
 
 export function tablesOf(run: Run, evaluation: Evaluation): Table[] {
   const overall = evaluation.figures.filter(({ way }) => way === 'overall');
@@ -46,21 +65,31 @@ export function tablesOf(run: Run, evaluation: Evaluation): Table[] {
   ];
 }
 
+/** What a system is called where it answers for the samples of one role. */
+const ofRole = (name: string, role: Role | undefined): string => (role === undefined ? name : `${name} (${role})`);
+
 function rankingTable(overall: readonly Figures[]): Table {
   return {
     title: 'Overall: unsafe against safe',
     columns: ['system', 'samples', 'unsafe', 'AUPRC', 'AUROC', 'TPR at 1% FPR', 'best F1', 'at'],
-    rows: overall.map(({ system, samples, positives, ranking }) => [
-      system,
+    rows: overall.map(({ system, role, samples, positives, ranking }) => [
+      ofRole(system, role),
       String(samples),
       String(positives),
       ...rankingCells(ranking),
       withInterval(ranking?.bestF1),
       decimals(ranking?.bestF1Threshold),
     ]),
-    notes: ['In brackets the 95% bootstrap interval. AUPRC is the average precision: ties grouped, no interpolation.'],
+    notes: [
+      'In brackets the 95% bootstrap interval. AUPRC is the average precision: ties grouped, no interpolation.',
+      ...overall.slice(0, 1).map(baseRate),
+    ],
   };
 }
+
+/** What an AUPRC is to be held against. */
+const baseRate = ({ samples, positives }: Figures): string =>
+  `A random score would have an AUPRC of ${decimals(positives / samples, 3)}, the share of unsafe samples.`;
 
 const rankingCells = (ranking: Figures['ranking']): string[] => [
   withInterval(ranking?.auprc),
@@ -70,23 +99,26 @@ const rankingCells = (ranking: Figures['ranking']): string[] => [
 
 const overallDecisionTable = (overall: readonly Figures[]): Table => ({
   title: 'Overall: decisions at the threshold',
-  columns: ['system', 'threshold', 'F1', 'precision', 'recall', 'accuracy'],
-  rows: overall.map(({ system, decision }) => [
-    system,
+  columns: ['system', 'threshold', 'F1', 'precision', 'recall', 'FPR', 'accuracy'],
+  rows: overall.map(({ system, role, decision }) => [
+    ofRole(system, role),
     decimals(decision?.threshold, 2),
     withInterval(decision?.f1),
     withInterval(decision?.precision),
     withInterval(decision?.recall),
+    withInterval(decision?.falsePositiveRate),
     withInterval(decision?.accuracy),
   ]),
-  notes: [],
+  notes: [
+    "Of shares, Wilson's 95% interval; of F1, which is none, the bootstrap's. FPR is the false positive rate. A threshold is a dash where roles have their own.",
+  ],
 });
 
 const probabilityTable = (overall: readonly Figures[]): Table => ({
   title: 'Overall: scores as probabilities',
   columns: ['system', 'ECE', 'Brier', 'log loss'],
-  rows: overall.map(({ system, probability }) => [
-    system,
+  rows: overall.map(({ system, role, probability }) => [
+    ofRole(system, role),
     withInterval(probability?.ece),
     withInterval(probability?.brier),
     withInterval(probability?.logLoss),
@@ -101,12 +133,13 @@ const decisionCells = (decision: Decision): string[] => [
   withInterval(decision.precision),
   withInterval(decision.recall),
   withInterval(decision.f1),
+  withInterval(decision.falsePositiveRate),
   String(decision.truePositives),
   String(decision.falsePositives),
   String(decision.falseNegatives),
   String(decision.trueNegatives),
 ];
-const decisionColumns = ['precision', 'recall', 'F1', 'TP', 'FP', 'FN', 'TN'];
+const decisionColumns = ['precision', 'recall', 'F1', 'FPR', 'TP', 'FP', 'FN', 'TN'];
 
 const thresholdTable = (thresholds: readonly Decision[]): Table => ({
   title: 'Overall: the guard at thresholds',
@@ -224,8 +257,8 @@ export function differenceTable(
   return {
     title,
     columns: ['question', 'metric', 'samples', 'positives', before, after, 'difference', 'beyond chance'],
-    rows: differences.map(({ way, code, metric, samples, positives, before, after, difference }) => [
-      code === undefined ? way : `${way}, ${code}`,
+    rows: differences.map(({ way, code, role, metric, samples, positives, before, after, difference }) => [
+      ofRole(code === undefined ? way : `${way}, ${code}`, role),
       metric,
       String(samples),
       String(positives),

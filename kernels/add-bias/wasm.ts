@@ -3,7 +3,7 @@ import { eachQuad } from '../wasm/mathematics.ts';
 import { addBias } from './index.ts';
 
 /** A unit is a row. */
-export const simd = simpleKernel(
+const simd = simpleKernel(
   addBias,
   ({ rows }) => rows,
   (kernel, row) => {
@@ -13,3 +13,5 @@ export const simd = simpleKernel(
     eachQuad(f, width, (load, store) => store(out, load(out).add(load(bias))));
   },
 );
+
+export const variants = [simd];

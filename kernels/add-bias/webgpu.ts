@@ -10,11 +10,14 @@ fn main(${LINEAR_BUILTINS}) {
   out[i] += load_bias(i % width);
 }`;
 
-export const vec4 = webgpuVariant(addBias, {
+const vec4 = webgpuVariant(addBias, {
   ...elementwise(4, ({ rows, width }) => rows * width),
   fits: ({ width }) => width % 4 === 0,
   vectors: ['bias', 'out'],
   body,
 });
 
-export const portable = webgpuVariant(addBias, { ...elementwise(1, ({ rows, width }) => rows * width), body });
+const portable = webgpuVariant(addBias, { ...elementwise(1, ({ rows, width }) => rows * width), body });
+
+/** In order of preference. */
+export const variants = [vec4, portable];

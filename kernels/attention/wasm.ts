@@ -39,7 +39,7 @@ function layout(headDim: number) {
  * `scores (keys, lines) = keys (keys, headDim) queries^T (headDim, lines)`,
  * `sums (headDim, lines) = values^T (headDim, keys) weights (keys, lines)`.
  */
-export const online = wasmVariant(attention, {
+const online = wasmVariant(attention, {
   name: 'online',
   specialise: ({ headDim }) => ({ headDim }),
   scratch: ({ headDim }) => ({ shared: 0, own: layout(headDim).bytes }),
@@ -301,3 +301,5 @@ function defineWrite(module: ModuleBuilder, headDim: number, at: ReturnType<type
     });
   });
 }
+
+export const variants = [online];

@@ -1,4 +1,5 @@
-import { divideUp, unrolled, type WebGpuFamily, type WebGpuVariant, webgpuVariant } from '../webgpu.ts';
+import { divideUp } from '../contract.ts';
+import { unrolled, type WebGpuFamily, type WebGpuVariant, webgpuVariant } from '../webgpu.ts';
 import { startOf, windowOf } from './blocks.ts';
 import { attention } from './index.ts';
 

@@ -1,4 +1,5 @@
-import { divideUp, webgpuVariant } from '../webgpu.ts';
+import { divideUp } from '../contract.ts';
+import { webgpuVariant } from '../webgpu.ts';
 import { slotOf, startOf, vectorQuads, windowOf } from './blocks.ts';
 import { attention } from './index.ts';
 

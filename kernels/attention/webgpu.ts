@@ -1,4 +1,5 @@
-import { divideUp, webgpuVariant } from '../webgpu.ts';
+import { divideUp } from '../contract.ts';
+import { webgpuVariant } from '../webgpu.ts';
 import {
   type BlockAlgebra,
   fourLines,
@@ -10,6 +11,8 @@ import {
   windowOf,
 } from './blocks.ts';
 import { attention } from './index.ts';
+import { lines } from './webgpu.lines.ts';
+import { subgroups } from './webgpu.subgroups.ts';
 
 /** Elements of the values that a workgroup weighs: longer heads are divided over several. */
 const slice = 64;
@@ -167,18 +170,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   };
 }
 
-export const portable = webgpuVariant(attention, flash('portable', fourLines, scalarQuads));
+const portable = webgpuVariant(attention, flash('portable', fourLines, scalarQuads));
 
-export const vec4 = webgpuVariant(attention, {
+const vec4 = webgpuVariant(attention, {
   ...flash('vec4', fourLines, vectorQuads),
   fits: ({ headDim }) => headDim % 4 === 0,
   vectors: ['queries', 'keys', 'values'],
 });
 
 /** For decoding and short branches, where a tile of 32 lines would be mostly empty. */
-export const fewRows = webgpuVariant(attention, {
+const fewRows = webgpuVariant(attention, {
   ...flash('few-rows', oneLine, vectorQuads),
   fits: ({ headDim, tokens, sequences, heads, keyValueHeads }) =>
     headDim % 4 === 0 && tokens * heads <= side * sequences * keyValueHeads,
   vectors: ['queries', 'keys', 'values'],
 });
+
+/** In order of preference. */
+export const variants = [lines, subgroups, fewRows, vec4, portable];

@@ -4,7 +4,7 @@ import { I32 } from '../wasm/scalars.ts';
 import { embedding } from './index.ts';
 
 /** A unit is a token. */
-export const simd = simpleKernel(
+const simd = simpleKernel(
   embedding,
   ({ tokens }) => tokens,
   (kernel, token, { dtypes }) => {
@@ -21,3 +21,5 @@ export const simd = simpleKernel(
     });
   },
 );
+
+export const variants = [simd];

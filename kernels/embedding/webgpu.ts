@@ -14,11 +14,14 @@ fn main(${LINEAR_BUILTINS}) {
   out[i] = load_table(row * width + i % width);
 }`;
 
-export const vec4 = webgpuVariant(embedding, {
+const vec4 = webgpuVariant(embedding, {
   ...elementwise(4, ({ tokens, hidden }) => tokens * hidden),
   fits: ({ hidden }) => hidden % 4 === 0,
   vectors: ['table', 'out'],
   body,
 });
 
-export const portable = webgpuVariant(embedding, { ...elementwise(1, ({ tokens, hidden }) => tokens * hidden), body });
+const portable = webgpuVariant(embedding, { ...elementwise(1, ({ tokens, hidden }) => tokens * hidden), body });
+
+/** In order of preference. */
+export const variants = [vec4, portable];

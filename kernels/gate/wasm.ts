@@ -4,7 +4,7 @@ import { F32x4 } from '../wasm/vectors.ts';
 import { gate } from './index.ts';
 
 /** A unit is a row; what becomes of its pairs is what `gated-matmul` does with its sums. */
-export const simd = simpleKernel(
+const simd = simpleKernel(
   gate,
   ({ rows }) => rows,
   (kernel, row) => {
@@ -20,3 +20,5 @@ export const simd = simpleKernel(
     f.for(whole, width, 1, (i) => ending.wasm.one(f, out.add(i.shl(2)), x.add(i.shl(3))));
   },
 );
+
+export const variants = [simd];

@@ -5,7 +5,7 @@ import { gate } from './index.ts';
 type Sizes = Readonly<Record<'rows' | 'width', number>>;
 const elements = ({ rows, width }: Sizes) => rows * width;
 
-export const vec4 = webgpuVariant(gate, {
+const vec4 = webgpuVariant(gate, {
   ...elementwise(4, elements),
   vectors: ['x', 'out'],
   body: /* wgsl */ `
@@ -20,7 +20,7 @@ fn main(${LINEAR_BUILTINS}) {
 }`,
 });
 
-export const portable = webgpuVariant(gate, {
+const portable = webgpuVariant(gate, {
   ...elementwise(1, elements),
   body: /* wgsl */ `
 ${silu.wgsl('f32')}
@@ -31,3 +31,6 @@ fn main(${LINEAR_BUILTINS}) {
   out[i] = silu(load_x(2u * i)) * load_x(2u * i + 1u);
 }`,
 });
+
+/** In order of preference. */
+export const variants = [vec4, portable];

@@ -2,4 +2,4 @@ import { gate } from '../matmul/epilogue.ts';
 import { matmulWasm } from '../matmul/kernels-wasm.ts';
 import { gatedMatmul } from './index.ts';
 
-export const { integerDots, dots, int8, integers, panels } = matmulWasm(gatedMatmul, gate);
+export const variants = matmulWasm(gatedMatmul, gate);

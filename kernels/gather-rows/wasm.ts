@@ -4,7 +4,7 @@ import { I32 } from '../wasm/scalars.ts';
 import { gatherRows } from './index.ts';
 
 /** A unit is a picked row. */
-export const simd = simpleKernel(
+const simd = simpleKernel(
   gatherRows,
   ({ picks }) => picks,
   (kernel, pick) => {
@@ -16,3 +16,5 @@ export const simd = simpleKernel(
     eachQuad(f, width, (load, store) => store(to, load(from)));
   },
 );
+
+export const variants = [simd];

@@ -12,11 +12,14 @@ fn main(${LINEAR_BUILTINS}) {
   out[i] = x[row * width + i % width];
 }`;
 
-export const vec4 = webgpuVariant(gatherRows, {
+const vec4 = webgpuVariant(gatherRows, {
   ...elementwise(4, ({ picks, width }) => picks * width),
   fits: ({ width }) => width % 4 === 0,
   vectors: ['x', 'out'],
   body,
 });
 
-export const portable = webgpuVariant(gatherRows, { ...elementwise(1, ({ picks, width }) => picks * width), body });
+const portable = webgpuVariant(gatherRows, { ...elementwise(1, ({ picks, width }) => picks * width), body });
+
+/** In order of preference. */
+export const variants = [vec4, portable];

@@ -5,7 +5,7 @@ import { F32x4 } from '../wasm/vectors.ts';
 import { logProbabilities } from './index.ts';
 
 /** A unit is a row. */
-export const simd = simpleKernel(
+const simd = simpleKernel(
   logProbabilities,
   ({ rows }) => rows,
   (kernel, row) => {
@@ -37,3 +37,5 @@ export const simd = simpleKernel(
     });
   },
 );
+
+export const variants = [simd];

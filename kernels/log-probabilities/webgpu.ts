@@ -2,7 +2,7 @@ import { linearGrid, webgpuVariant } from '../webgpu.ts';
 import { logProbabilities } from './index.ts';
 
 /** One workgroup a row: each invocation reduces its share of the vocabulary, a tree joins the shares. */
-export const portable = webgpuVariant(logProbabilities, {
+const portable = webgpuVariant(logProbabilities, {
   name: 'portable',
   workgroupSize: [256, 1, 1],
   workgroups: ({ rows }) => linearGrid(rows, 1),
@@ -47,3 +47,5 @@ fn main(
   }
 }`,
 });
+
+export const variants = [portable];

@@ -2,4 +2,4 @@ import { add } from '../matmul/epilogue.ts';
 import { matmulKernels } from '../matmul/kernels.ts';
 import { matmulAdd } from './index.ts';
 
-export const { int8, oneRow, subgroupMatrix, subgroups, fewRows, vec4, portable } = matmulKernels(matmulAdd, add);
+export const variants = matmulKernels(matmulAdd, add);

@@ -1,5 +1,6 @@
 import type { Scalars } from '../contract.ts';
-import { divideUp, webgpuVariant } from '../webgpu.ts';
+import { divideUp } from '../contract.ts';
+import { webgpuVariant } from '../webgpu.ts';
 import type { Epilogue } from './epilogue.ts';
 import type { MatmulLike } from './index.ts';
 import { vectorQuads } from './quads.ts';

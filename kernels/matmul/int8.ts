@@ -1,5 +1,5 @@
-import { quantBlock, type Scalars } from '../contract.ts';
-import { divideUp, webgpuVariant } from '../webgpu.ts';
+import { divideUp, quantBlock, type Scalars } from '../contract.ts';
+import { webgpuVariant } from '../webgpu.ts';
 import type { Epilogue } from './epilogue.ts';
 import type { MatmulLike } from './index.ts';
 
@@ -37,9 +37,12 @@ var<workgroup> weight_scales: array<f32, BLOCKS * TILE>; // (blocks, outputs)
 // Rounds a block of a row of x to signed bytes of [-127, 127].
 fn stage_x(row: u32, block: u32, at: u32, line: u32) {
   let start = (row * params.inputs + block * BLOCK) / 4u;
-  var largest = vec4<f32>();
-  for (var k = 0u; k < WORDS; k++) { largest = max(largest, abs(load_x(start + k))); }
-  let magnitude = max(max(largest.x, largest.y), max(largest.z, largest.w));
+  // Magnitudes are in the order of their bits, above all others those of what is no number, which has to stay none.
+  var largest = vec4<u32>();
+  for (var k = 0u; k < WORDS; k++) {
+    largest = max(largest, bitcast<vec4<u32>>(load_x(start + k)) & vec4<u32>(0x7fffffffu));
+  }
+  let magnitude = bitcast<f32>(max(max(largest.x, largest.y), max(largest.z, largest.w)));
   let inverse = select(0.0, 127.0 / magnitude, magnitude > 0.0);
   for (var k = 0u; k < WORDS; k++) {
     x_tile[(at * WORDS + k) * TILE + line] = pack4xI8(vec4<i32>(round(load_x(start + k) * inverse)));

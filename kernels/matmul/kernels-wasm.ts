@@ -7,11 +7,11 @@ import { integerDots } from './integer-dots.ts';
 import { integers } from './integers.ts';
 import { panels } from './panels.ts';
 
-/** Every WebAssembly kernel of the family for one of its operations, in the order in which they are to be preferred. */
-export const matmulWasm = <S extends Scalars>(operation: MatmulLike<S>, epilogue: Epilogue) => ({
-  integerDots: integerDots(operation, epilogue),
-  dots: dots(operation, epilogue),
-  int8: int8(operation, epilogue),
-  integers: integers(operation, epilogue),
-  panels: panels(operation, epilogue),
-});
+/** The WebAssembly kernels of the family for one of its operations, in order of preference; named here and nowhere else. */
+export const matmulWasm = <S extends Scalars>(operation: MatmulLike<S>, epilogue: Epilogue) => [
+  integerDots(operation, epilogue),
+  dots(operation, epilogue),
+  int8(operation, epilogue),
+  integers(operation, epilogue),
+  panels(operation, epilogue),
+];

@@ -8,13 +8,13 @@ import { subgroupMatrix } from './subgroup-matrix.ts';
 import { subgroups } from './subgroups.ts';
 import { portable, vec4 } from './tiled.ts';
 
-/** Every WGSL kernel of the family for one of its operations, in the order in which they are to be preferred; int8 is for who names it. */
-export const matmulKernels = <S extends Scalars>(operation: MatmulLike<S>, epilogue: Epilogue) => ({
-  int8: int8(operation, epilogue),
-  oneRow: oneRow(operation, epilogue),
-  subgroupMatrix: subgroupMatrix(operation, epilogue),
-  subgroups: subgroups(operation, epilogue),
-  fewRows: fewRows(operation, epilogue),
-  vec4: vec4(operation, epilogue),
-  portable: portable(operation, epilogue),
-});
+/** The WGSL kernels of the family for one of its operations, in order of preference; a kernel is named here and nowhere else. */
+export const matmulKernels = <S extends Scalars>(operation: MatmulLike<S>, epilogue: Epilogue) => [
+  int8(operation, epilogue),
+  oneRow(operation, epilogue),
+  subgroupMatrix(operation, epilogue),
+  subgroups(operation, epilogue),
+  fewRows(operation, epilogue),
+  vec4(operation, epilogue),
+  portable(operation, epilogue),
+];

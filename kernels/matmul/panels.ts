@@ -1,4 +1,4 @@
-import type { Scalars } from '../contract.ts';
+import { divideUp, type Scalars } from '../contract.ts';
 import { type ModuleBuilder, range } from '../wasm/function.ts';
 import { type KernelFrame, type Stage, type Target, type WasmVariant, wasmVariant } from '../wasm/kernel.ts';
 import { transpose } from '../wasm/mathematics.ts';
@@ -17,7 +17,6 @@ const panelsPerUnit = 2;
 const runBytes = 256 * 1024;
 
 const tileBytes = 4 * tileRows * tileColumns;
-export const divideUp = (a: number, b: number) => Math.ceil(a / b);
 
 /**
  * Many rows: the products of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008), on

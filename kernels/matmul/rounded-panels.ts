@@ -1,4 +1,4 @@
-import { type DType, quantBlock, type Scalars } from '../contract.ts';
+import { type DType, divideUp, quantBlock, type Scalars } from '../contract.ts';
 import type { WasmFeature } from '../wasm/features.ts';
 import { type FunctionBuilder, type ModuleBuilder, range } from '../wasm/function.ts';
 import { type WasmVariant, wasmVariant } from '../wasm/kernel.ts';
@@ -8,7 +8,7 @@ import { columnBytes, multiplyAdd, notUnrolled, storeTile, tileColumns, tileOf }
 import { F32x4, I32x4 } from '../wasm/vectors.ts';
 import type { Epilogue } from './epilogue.ts';
 import type { MatmulLike, MatmulTensors } from './index.ts';
-import { defineFinish, divideUp, tileRows } from './panels.ts';
+import { defineFinish, tileRows } from './panels.ts';
 import { hasMinima, openBlocks } from './weight-rows.ts';
 
 const tileBytes = tileRows * columnBytes;

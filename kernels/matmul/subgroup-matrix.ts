@@ -1,7 +1,6 @@
-import type { Scalars } from '../contract.ts';
+import { divideUp, type Scalars } from '../contract.ts';
 import {
   type DeviceTraits,
-  divideUp,
   f16Matrices,
   type SubgroupMatrixConfig,
   unrolled,
@@ -120,7 +119,9 @@ fn x_quad(row: u32, i: u32) -> vec4<f32> {
 }
 
 fn stage(at: u32, quad: vec4<f32>) {
-  let halves = vec4<f16>(clamp(quad, -LARGEST_F16, LARGEST_F16));
+  // What is no number stays none: clamping would make one of it.
+  let none = (bitcast<vec4<u32>>(quad) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+  let halves = vec4<f16>(select(clamp(quad, -LARGEST_F16, LARGEST_F16), quad, none));
   panels[at] = halves.x;
   panels[at + 1u] = halves.y;
   panels[at + 2u] = halves.z;

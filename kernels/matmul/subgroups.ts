@@ -1,12 +1,5 @@
-import type { Scalars } from '../contract.ts';
-import {
-  type DeviceTraits,
-  divideUp,
-  unrolled,
-  type WebGpuFamily,
-  type WebGpuVariant,
-  webgpuVariant,
-} from '../webgpu.ts';
+import { divideUp, type Scalars } from '../contract.ts';
+import { type DeviceTraits, unrolled, type WebGpuFamily, type WebGpuVariant, webgpuVariant } from '../webgpu.ts';
 import type { Epilogue } from './epilogue.ts';
 import type { MatmulLike, MatmulTensors } from './index.ts';
 import { vectorQuads } from './quads.ts';

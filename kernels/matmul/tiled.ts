@@ -1,5 +1,6 @@
 import type { Dims, Scalars } from '../contract.ts';
-import { divideUp, type Extent, webgpuVariant } from '../webgpu.ts';
+import { divideUp } from '../contract.ts';
+import { type Extent, webgpuVariant } from '../webgpu.ts';
 import type { Epilogue } from './epilogue.ts';
 import type { MatmulLike, MatmulTensors } from './index.ts';
 import { scalarQuads, vectorQuads } from './quads.ts';

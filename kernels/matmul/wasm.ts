@@ -2,4 +2,4 @@ import { store } from './epilogue.ts';
 import { matmul } from './index.ts';
 import { matmulWasm } from './kernels-wasm.ts';
 
-export const { integerDots, dots, int8, integers, panels } = matmulWasm(matmul, store);
+export const variants = matmulWasm(matmul, store);

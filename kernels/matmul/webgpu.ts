@@ -2,4 +2,4 @@ import { store } from './epilogue.ts';
 import { matmul } from './index.ts';
 import { matmulKernels } from './kernels.ts';
 
-export const { int8, oneRow, subgroupMatrix, subgroups, fewRows, vec4, portable } = matmulKernels(matmul, store);
+export const variants = matmulKernels(matmul, store);

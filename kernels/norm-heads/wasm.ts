@@ -5,7 +5,7 @@ import { F32x4 } from '../wasm/vectors.ts';
 import { normHeads } from './index.ts';
 
 /** A unit is a token. */
-export const simd = simpleKernel(
+const simd = simpleKernel(
   normHeads,
   ({ tokens }) => tokens,
   (kernel, token) => {
@@ -29,3 +29,5 @@ export const simd = simpleKernel(
     normalise(kernel.size('keyValueHeads'), kernel.tensor('keyNorm'));
   },
 );
+
+export const variants = [simd];

@@ -39,10 +39,13 @@ fn main(${LINEAR_BUILTINS}) {
 }`,
   }) as const;
 
-export const vec4 = webgpuVariant(normHeads, {
+const vec4 = webgpuVariant(normHeads, {
   ...kernel(4),
   fits: ({ headDim }) => headDim % 4 === 0,
   vectors: ['queryNorm', 'keyNorm', 'projections'],
 });
 
-export const portable = webgpuVariant(normHeads, kernel(1));
+const portable = webgpuVariant(normHeads, kernel(1));
+
+/** In order of preference. */
+export const variants = [vec4, portable];

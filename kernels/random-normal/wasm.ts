@@ -14,7 +14,7 @@ function pcg(f: FunctionBuilder, value: I32): I32 {
 const halves = (word: I32): I32 => word.and(0xffff).add(word.shr(16));
 
 /** A unit is a row. */
-export const scalar = simpleKernel(
+const scalar = simpleKernel(
   randomNormal,
   ({ block }) => block,
   (kernel, row, { dtypes }) => {
@@ -37,3 +37,5 @@ export const scalar = simpleKernel(
     });
   },
 );
+
+export const variants = [scalar];

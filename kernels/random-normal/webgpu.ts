@@ -2,7 +2,7 @@ import { LINEAR_BUILTINS, LINEAR_INDEX, linearGrid, webgpuVariant } from '../web
 import { randomNormal } from './index.ts';
 
 /** Each invocation makes two neighbours, since two halves may share a word. */
-export const portable = webgpuVariant(randomNormal, {
+const portable = webgpuVariant(randomNormal, {
   name: 'portable',
   constants: { SCALE: 1 / Math.sqrt((2 ** 32 - 1) / 3) },
   workgroupSize: [64, 1, 1],
@@ -33,3 +33,5 @@ fn main(${LINEAR_BUILTINS}) {
   if (i + 1u < count) { store_out(i + 1u, normal(start + i + 1u)); }
 }`,
 });
+
+export const variants = [portable];

@@ -5,7 +5,7 @@ import { F32x4 } from '../wasm/vectors.ts';
 import { rmsNorm } from './index.ts';
 
 /** A unit is a row. */
-export const simd = simpleKernel(
+const simd = simpleKernel(
   rmsNorm,
   ({ rows }) => rows,
   (kernel, row) => {
@@ -24,3 +24,5 @@ export const simd = simpleKernel(
     eachQuad(f, hidden, (load, store) => store(out, load(x).mul(scale).mul(load(weight))));
   },
 );
+
+export const variants = [simd];

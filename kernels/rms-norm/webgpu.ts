@@ -42,10 +42,13 @@ fn main(
 }`,
   }) as const;
 
-export const vec4 = webgpuVariant(rmsNorm, {
+const vec4 = webgpuVariant(rmsNorm, {
   ...kernel(4),
   fits: ({ hidden }) => hidden % 4 === 0,
   vectors: ['x', 'weight', 'out'],
 });
 
-export const portable = webgpuVariant(rmsNorm, kernel(1));
+const portable = webgpuVariant(rmsNorm, kernel(1));
+
+/** In order of preference. */
+export const variants = [vec4, portable];

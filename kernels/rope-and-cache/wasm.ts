@@ -4,7 +4,7 @@ import { type Address, I32 } from '../wasm/scalars.ts';
 import { ropeAndCache } from './index.ts';
 
 /** A unit is a token. */
-export const simd = simpleKernel(
+const simd = simpleKernel(
   ropeAndCache,
   ({ tokens }) => tokens,
   (kernel, token) => {
@@ -49,3 +49,5 @@ export const simd = simpleKernel(
     });
   },
 );
+
+export const variants = [simd];

@@ -41,11 +41,14 @@ fn main(${LINEAR_BUILTINS}) {
 
 const pairs = ({ tokens, width }: { readonly tokens: number; readonly width: number }) => (tokens * width) / 2;
 
-export const vec4 = webgpuVariant(ropeAndCache, {
+const vec4 = webgpuVariant(ropeAndCache, {
   ...elementwise(4, pairs),
   fits: ({ half }) => half % 4 === 0,
   vectors: ['projections', 'cos', 'sin', 'queries', 'keys', 'values'],
   body,
 });
 
-export const portable = webgpuVariant(ropeAndCache, { ...elementwise(1, pairs), body });
+const portable = webgpuVariant(ropeAndCache, { ...elementwise(1, pairs), body });
+
+/** In order of preference. */
+export const variants = [vec4, portable];

@@ -1,21 +1,26 @@
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
+import { split } from '../../calibration/samples.ts';
 import { EvaluationError } from '../../errors.ts';
 import { adaptedName, type Guard } from '../../guard.ts';
 import { hashesOf } from '../../identity.ts';
+import { roles } from '../../messages.ts';
 import type { CheckManyOptions } from '../../options.ts';
+import { scoringVersion } from '../../scoring-version.ts';
 import { type ReadOptions, readSamples } from '../data.ts';
 import { type Identity, makeRun, type Row, type Run } from '../run.ts';
 import { scoreSamples } from '../score-samples.ts';
 import { readLines } from './lines.ts';
 import { contentHash, ScoreFile } from './score-file.ts';
 
+const defaultThreshold = 0.5;
+
 export interface EvaluateOptions extends Omit<ReadOptions, 'policy'>, Omit<CheckManyOptions, 'policy'> {
   /** Where scores are kept as they come, to go on after a kill. */
   readonly folder: string;
   /** By id, what other systems said, by their names. */
   readonly others?: ReadonlyMap<string, Readonly<Record<string, number>>>;
-  /** Takes a set of which no sample is known to be unsafe, too. */
+  /** Takes a set without any label, too. */
   readonly unlabelled?: boolean;
   /** Once the data is known to be sound: how many samples it has, and how many were scored before. */
   readonly onStart?: (total: number, scored: number) => void;
@@ -26,8 +31,8 @@ export interface EvaluateOptions extends Omit<ReadOptions, 'policy'>, Omit<Check
  * Scores a labelled set. The file is read as a stream, three times: first all of it is checked, so that bad data is found
  * before the first sample is judged; then what is not scored yet is; then labels and scores are put together.
  *
- * @throws EvaluationError for bad data, with its line; `no-positives` where no sample is labelled unsafe and
- *   `unlabelled` sets are not asked for
+ * @throws EvaluationError for bad data, with its line; `no-labels` where none of the samples has one and `unlabelled`
+ *   sets are not asked for
  */
 export async function evaluateFile(guard: Guard, file: string, options: EvaluateOptions): Promise<Run> {
   const {
@@ -53,17 +58,18 @@ export async function evaluateFile(guard: Guard, file: string, options: Evaluate
   const identity = await identityOf(guard, checks);
   const store = await ScoreFile.open(folder, identity);
 
-  let [total, scored, unsafe, told] = [0, 0, 0, 0];
+  let [total, scored, labelled, told] = [0, 0, 0, 0];
   for await (const sample of samples()) {
     total++;
     if (store.has(sample)) scored++;
-    if (sample.unsafe === 1) unsafe++;
+    if (sample.unsafe !== null || sample.categories.size > 0) labelled++;
     if (others?.has(sample.id)) told++;
   }
-  if (unsafe === 0 && !unlabelled) {
+  if (labelled === 0 && !unlabelled) {
     throw new EvaluationError(
-      'no-positives',
-      `${file}: none of its ${total} samples is labelled unsafe, so that nothing can be told of what is found.`,
+      'no-labels',
+      `${file}: none of its ${total} samples is known to be safe or unsafe, so that nothing can be told of what is ` +
+        'found; name the format of its labels, or what they are called (--format, --map).',
     );
   }
   if (others && others.size > 0 && told === 0) {
@@ -86,42 +92,61 @@ export async function evaluateFile(guard: Guard, file: string, options: Evaluate
     const told = others?.get(id);
     if (scores) rows.push({ ...labels, line, ...scores, ...(told ? { others: told } : {}) });
   }
-  const { threshold = 0.5, concurrency = 64 } = checks;
+  const { threshold = defaultThreshold, concurrency = 64 } = checks;
+  const data = { name: basename(file), format, assumeSafe, hash: hash.digest('hex') };
   return makeRun({
     identity,
-    data: { name: basename(file), format, assumeSafe, hash: hash.digest('hex') },
+    data,
     categories: policy.categories.map(({ code, name }) => ({ code, name })),
     threshold,
-    calibratedThreshold: checks.threshold ?? calibratedThreshold(guard, rows) ?? threshold,
+    ...calibratedThresholds(guard, rows, checks.threshold),
+    ...fittedOn(guard, data.hash, rows),
     concurrency,
     rows,
     failures,
   });
 }
 
-/** The threshold that the calibration was given by its data, where the roles of the rows have one in common. */
-function calibratedThreshold({ calibration }: Guard, rows: readonly Row[]): number | undefined {
-  const roles = [...new Set(rows.map(({ role }) => role))];
-  const [first, ...others] = roles.map((role) => calibration?.roles[role]?.overall.threshold?.value);
-  return others.every((other) => other === first) ? first : undefined;
+/** The thresholds that the calibration was given by its data, unless one was asked for; as a run has them. */
+function calibratedThresholds({ calibration }: Guard, rows: readonly Row[], asked: number | undefined) {
+  const judged = roles.filter((role) => rows.some((row) => row.role === role));
+  const byRole = judged.map((role) => {
+    const own = calibration?.roles[role]?.overall.threshold?.value;
+    return [role, asked ?? own ?? defaultThreshold] as const;
+  });
+  const [common = defaultThreshold, ...others] = new Set(byRole.map(([, threshold]) => threshold));
+  if (others.length === 0) return { calibratedThreshold: common };
+  return { calibratedThreshold: defaultThreshold, calibratedThresholds: Object.fromEntries(byRole) };
+}
+
+/** How many of the samples the calibration was fitted on: it says how they were drawn. */
+function fittedOn({ calibration }: Guard, dataHash: string, rows: readonly Row[]): Pick<Run, 'fittedOn'> {
+  const { fitted } = calibration ?? {};
+  return fitted?.data === dataHash ? { fittedOn: split(rows, fitted.share, fitted.seed).fit.length } : {};
 }
 
 async function identityOf(guard: Guard, checks: CheckManyOptions): Promise<Identity> {
-  const { llama, decision, model } = guard;
-  // Neither threshold nor company changes a score; the adapter is in the hash of the model.
+  const { llama, decision, model, format, prefer } = guard;
+  const { kind, name } = decision.device;
+  // Neither threshold nor company changes a score; the adapter is in the hash of the model, detail in the policy's.
   const {
     threshold: _threshold,
     concurrency: _concurrency,
     signal: _signal,
     policy: _policy,
     adapter,
+    detail,
     ...options
   } = checks;
   return {
     model: adaptedName(model, adapter),
-    device: decision.device.kind,
+    device: kind,
     dtype: llama.dtype,
-    hashes: await hashesOf(guard, adapter),
+    scoring: scoringVersion,
+    format: format.name,
+    ...(kind === 'webgpu' ? { adapter: name } : {}),
+    ...(prefer ? { prefer } : {}),
+    hashes: await hashesOf(guard, adapter, detail),
     options: { ...options, promptTokens: Math.min(llama.contextLength, llama.cacheTokens) },
   };
 }

@@ -5,13 +5,19 @@ import * as z from 'zod';
 import { EvaluationError, OptionError } from '../../errors.ts';
 import { canonicalJson } from '../../identity.ts';
 import type { Sample } from '../data.ts';
-import { type Identity, identity, type Scores, scores } from '../run.ts';
+import { type Identity, identity, type Run, type Scores, scores } from '../run.ts';
 import type { ScoreStore } from '../score-samples.ts';
 
 const hashOf = (value: unknown): string => createHash('sha256').update(canonicalJson(value)).digest('hex');
 
 /** A short name for what scores depend on, for the names of files. */
 export const keyOf = (identity: Identity): string => hashOf(identity).slice(0, 12);
+
+/** A short name for what a run is beside its scores: labels, thresholds, and what other systems said. */
+export const labelsKeyOf = ({ data, threshold, calibratedThreshold, calibratedThresholds, rows }: Run): string => {
+  const others = rows.map((row) => [row.id, row.others ?? {}]);
+  return hashOf({ data, threshold, calibratedThreshold, calibratedThresholds, others }).slice(0, 8);
+};
 
 /** What a sample's scores depend on beside the guard. */
 export const contentHash = ({ messages, role }: Sample): string => hashOf([messages, role ?? null]).slice(0, 16);
