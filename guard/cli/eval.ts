@@ -53,7 +53,7 @@ async function evaluateCommand(file: string, flags: EvalFlags): Promise<void> {
   const run = await scoreSet(guard, file, flags, { folder, others });
   const runFile = join(folder, `${basename(stemOf(file))}.${keyOf(run.identity)}.run.json`);
   await writeOutput(runFile, '--out', `${JSON.stringify(run)}\n`);
-  const evaluation = evaluate(run, { resamples: flags.resamples });
+  const evaluation = evaluate(run, { resamples: flags.resamples, seed: flags.seed });
   if (report) await writeOutput(report.file, '--report', report.renderEvaluation(run, evaluation));
   if (run.failures.length > 0) process.exitCode = exitCodes.badInput;
   if (flags.json) {

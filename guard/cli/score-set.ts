@@ -5,7 +5,7 @@ import { type EvaluateOptions, evaluateFile } from '../evaluation/node/evaluate-
 import { readMap } from '../evaluation/node/map-file.ts';
 import type { Run } from '../evaluation/run.ts';
 import type { Guard } from '../guard.ts';
-import { checkOptions, parseCount, type SharedFlags } from './options.ts';
+import { checkOptions, parseCount, parseSeed, type SharedFlags } from './options.ts';
 import { countBar } from './progress.ts';
 
 /** The flags of commands that score a labelled set. */
@@ -15,6 +15,7 @@ export interface DataFlags {
   readonly assumeSafe?: true;
   readonly concurrency: number;
   readonly resamples: number;
+  readonly seed: number;
 }
 
 export function addDataFlags(command: Command): Command {
@@ -23,7 +24,8 @@ export function addDataFlags(command: Command): Command {
     .option('--map <file>', 'from the data\'s labels to the policy\'s codes: {"S": "O2", ...}')
     .option('--assume-safe', 'take what no known label calls unsafe for safe, as published figures do')
     .option('--concurrency <n>', 'checks side by side', parseCount, 64)
-    .option('--resamples <n>', 'resamples of the bootstrap intervals', parseCount, 1000);
+    .option('--resamples <n>', 'resamples of the bootstrap intervals', parseCount, 1000)
+    .option('--seed <n>', 'of what is drawn at random', parseSeed, 1);
 }
 
 type Checks = Pick<SharedFlags, 'role' | 'threshold' | 'categories' | 'shuffleCategories'>;

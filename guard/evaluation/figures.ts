@@ -1,4 +1,4 @@
-import { type BootstrapOptions, bootstrapEach, type Interval } from './bootstrap.ts';
+import { type BootstrapOptions, bootstrapEach, type Interval, type Settings, settingsOf } from './bootstrap.ts';
 import { type CategoryConfusion, categoryConfusion } from './confusion.ts';
 import { type Decision, decisionAt } from './decision.ts';
 import { type Latency, latencyOf } from './latency.ts';
@@ -61,6 +61,8 @@ export interface Evaluation {
   readonly confusion: CategoryConfusion | null;
   readonly orders: OrderEffects | null;
   readonly latency: Latency | null;
+  /** Of the intervals. */
+  readonly settings: Settings;
 }
 
 /** Thresholds at which the guard's decisions are shown beside the run's own. */
@@ -92,6 +94,7 @@ export function evaluate(run: Run, options: BootstrapOptions = {}): Evaluation {
     confusion: categoryConfusion(run),
     orders: orderEffects(run),
     latency: latencyOf(rows.map(({ milliseconds }) => milliseconds)),
+    settings: settingsOf(options),
   };
 }
 

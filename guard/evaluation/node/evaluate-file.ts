@@ -8,7 +8,7 @@ import { type ReadOptions, readSamples } from '../data.ts';
 import { type Identity, makeRun, type Row, type Run } from '../run.ts';
 import { scoreSamples } from '../score-samples.ts';
 import { readLines } from './lines.ts';
-import { contentHash, ScoreFile } from './score-file.ts';
+import { contentHash, ScoreFile, textHash } from './score-file.ts';
 
 export interface EvaluateOptions extends Omit<ReadOptions, 'policy'>, Omit<CheckManyOptions, 'policy'> {
   /** Where scores are kept as they come, to go on after a kill. */
@@ -84,7 +84,7 @@ export async function evaluateFile(guard: Guard, file: string, options: Evaluate
     hash.update(JSON.stringify([labels, contentHash(sample)]));
     const scores = store.get(sample);
     const told = others?.get(id);
-    if (scores) rows.push({ ...labels, line, ...scores, ...(told ? { others: told } : {}) });
+    if (scores) rows.push({ ...labels, line, content: textHash(sample), ...scores, ...(told ? { others: told } : {}) });
   }
   const { threshold = 0.5, concurrency = 64 } = checks;
   return makeRun({
