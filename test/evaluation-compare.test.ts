@@ -44,6 +44,7 @@ describe('two runs', () => {
       expect(difference).toEqual({ estimate: 0, lower: 0, upper: 0 });
       expect([p, pHolm, beyondChance]).toEqual(metric === 'ece' ? [null, null, null] : [1, 1, false]);
     }
+    expect(differenceTable(same).title).toBe('guard, before and after');
     expect(describeComparison(same)[0]).toBe('Nothing differs: the same system, on the same data.');
   });
 
@@ -120,7 +121,7 @@ describe('two runs', () => {
       'the two runs label the sample "s3" differently in it',
     ],
     [
-      'has no samples of both labels',
+      'is not labelled in one of the runs',
       changed(strong, ({ categories }) => ({ categories: { O2: categories.O2! } })),
       'differently in it',
     ],

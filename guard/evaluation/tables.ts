@@ -270,9 +270,10 @@ export function describeRefused(refused: readonly Refusal[]): string[] {
 }
 
 export function differenceTable({ before, after, differences, tests }: SystemComparison): Table {
-  const names = before.system === after.system ? ['before', 'after'] : [before.system, after.system];
+  const same = before.system === after.system;
+  const names = same ? ['before', 'after'] : [before.system, after.system];
   return {
-    title: `From ${before.system} to ${after.system}`,
+    title: same ? `${before.system}, before and after` : `From ${before.system} to ${after.system}`,
     columns: ['question', 'metric', 'samples', 'positives', ...names, 'difference', 'p', 'adjusted', 'beyond chance'],
     rows: differences.map((row: Difference) => [
       questionName(row),
