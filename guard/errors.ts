@@ -28,6 +28,7 @@ export class EvaluationError extends LlamaGuardError<
   | 'map-invalid'
   | 'no-labels'
   | 'run-invalid'
+  | 'system-unknown'
 > {}
 
 /** A calibration that cannot be fitted, read, or used with this model, policy, role or dtype. */

@@ -54,12 +54,14 @@ describe('llama-guard calibrate', () => {
     expect(stderr).toBe('');
     expect(code).toBe(0);
     const told = JSON.parse(stdout);
-    expect(told).toMatchObject({ method: 'platt', seed: 1, failures: [] });
+    expect(told).toMatchObject({ method: 'platt', seed: 1, settings: { resamples: 20, seed: 1 }, failures: [] });
     expect(told.fitted + told.reported).toBe(28);
     expect(told.hash).toMatch(/^[0-9a-f]{64}$/);
     const whole = told.parts.filter(({ code }: { code?: string }) => code === undefined);
     expect(whole.map(({ role }: { role: string }) => role)).toEqual(['user', 'agent']);
     for (const { metrics, decision } of whole) {
+      expect(metrics.ece).toMatchObject({ p: null, pHolm: null, beyondChance: null });
+      expect(metrics.logLoss.pHolm).toBeGreaterThanOrEqual(metrics.logLoss.p);
       expect(Object.keys(metrics)).toEqual(['ece', 'brier', 'logLoss', 'auprc']);
       for (const { before, after, change } of Object.values<Record<string, { estimate: number }>>(metrics)) {
         expect(change!.estimate).toBeCloseTo(after!.estimate - before!.estimate, 12);

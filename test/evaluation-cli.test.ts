@@ -33,7 +33,7 @@ describe('llama-guard eval', () => {
       { id: 'd', api: 0.1 },
     ]);
     const report = join(folder, 'report.html');
-    const flags = ['--resamples', '50', '--scores', scores, '--column', 'api', '--report', report];
+    const flags = ['--resamples', '50', '--seed', '3', '--scores', scores, '--column', 'api', '--report', report];
     const { code, stdout } = await runCli(['eval', data, '--json', ...flags, ...cpu]);
     expect(code).toBe(0);
     const told = JSON.parse(stdout);
@@ -50,6 +50,7 @@ describe('llama-guard eval', () => {
     // The wrists are below the process: (1/1 + 2/3) / 2.
     expect(overall[2].ranking.auprc.estimate).toBeCloseTo(5 / 6, 12);
     expect(told.rows).toBeUndefined();
+    expect(told.settings).toEqual({ resamples: 50, confidence: 0.95, seed: 3, version: expect.stringMatching(/^\d/) });
     expect(readFileSync(report, 'utf8')).toMatch(/<svg[\s\S]*<\/html>/);
     expect(JSON.parse(readFileSync(told.file, 'utf8')).rows).toHaveLength(5);
 
@@ -58,9 +59,28 @@ describe('llama-guard eval', () => {
     expect(again.file).not.toBe(told.file);
     const compared = await runCli(['eval', 'compare', told.file, again.file, '--json', '--resamples', '50']);
     expect(compared.code).toBe(0);
-    const { common, differences } = JSON.parse(compared.stdout);
+    const { common, differences, differing, refused, settings } = JSON.parse(compared.stdout);
     expect(common).toBe(5);
-    expect(differences[0]).toMatchObject({ way: 'overall', metric: 'AUPRC', samples: 4, difference: { estimate: 0 } });
+    expect(differences[0]).toMatchObject({ way: 'overall', metric: 'auprc', samples: 4, difference: { estimate: 0 } });
+    expect(differing).toEqual([{ field: 'options.categories', before: 'joint', after: 'none' }]);
+    expect(refused).toContainEqual(expect.objectContaining({ way: '1-vs-benign', code: 'O1' }));
+    expect(settings).toMatchObject({ resamples: 50, seed: 1 });
+
+    const systems = ['--before', 'api', '--after', 'guard', '--ways', 'overall', '--seed', '7'];
+    const within = await runCli(['eval', 'compare', told.file, ...systems]);
+    expect(within.code).toBe(0);
+    expect(within.stdout).toMatch(/^What differs: system api → guard\n5 samples in common/);
+    expect(within.stdout).toContain('by 1000 resamples, seed 7; llama-guard-webgpu');
+    expect(within.stdout).toContain('adjusted for the 6 tests');
+    for (const [flags, message] of [
+      [[], 'name them with --before and --after'],
+      [['--before', 'api', '--after', 'gpt'], 'has no system "gpt"; it has "guard", "guard, unsafeProbability", "api"'],
+      [['--ways', 'some'], 'overall, 1-vs-all, 1-vs-benign'],
+    ] as const) {
+      const { code, stderr } = await runCli(['eval', 'compare', told.file, ...flags]);
+      expect(stderr).toContain(message);
+      expect(code).toBe(2);
+    }
   });
 
   it('shows tables to people', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it, test } from 'vitest';
-import { compareRuns } from '../guard/evaluation/compare.ts';
+import { compareSystems } from '../guard/evaluation/compare.ts';
 import { categoryConfusion } from '../guard/evaluation/confusion.ts';
 import { evaluate } from '../guard/evaluation/figures.ts';
 import { latencyOf } from '../guard/evaluation/latency.ts';
@@ -10,40 +10,11 @@ import { orderEffects } from '../guard/evaluation/order-effects.ts';
 import { readOtherScores } from '../guard/evaluation/other-scores.ts';
 import { answersTo, questionsOf, systemsOf } from '../guard/evaluation/questions.ts';
 import { renderEvaluation } from '../guard/evaluation/report.ts';
-import { makeRun, parseRun, type Row, type Run, scores, scoresOf } from '../guard/evaluation/run.ts';
+import { parseRun, type Row, type Run, scores, scoresOf } from '../guard/evaluation/run.ts';
 import { describeRun, differenceTable, tablesOf } from '../guard/evaluation/tables.ts';
 import type { Assessment } from '../guard/score.ts';
-import { seededRandom } from '../kernels/random.ts';
-
-const instruction = { user: 'c'.repeat(64), agent: 'e'.repeat(64) };
-const hashes = { model: 'a'.repeat(64), policy: 'b'.repeat(64), instruction, calibration: null };
-const base: Run = makeRun({
-  identity: { model: 'tiny <script>alert(1)</script>', device: 'cpu', dtype: 'f32', hashes, options: {} },
-  data: { name: '"><img src=x>.jsonl', format: 'openai-moderation', assumeSafe: false, hash: 'd'.repeat(64) },
-  categories: [
-    { code: 'O1', name: 'Violence' },
-    { code: 'O2', name: 'Sex & co' },
-  ],
-  threshold: 0.5,
-  calibratedThreshold: 0.3,
-  concurrency: 1,
-  rows: [],
-  failures: [],
-});
-const row = (id: string, fields: Partial<Row>): Row => ({
-  id,
-  line: 1,
-  unsafe: 0,
-  categories: {},
-  role: 'user',
-  score: 0.1,
-  unsafeProbability: 0.1,
-  mass: 1,
-  calibrated: null,
-  windows: 1,
-  milliseconds: 10,
-  ...fields,
-});
+import { packageVersion } from '../guard/version.ts';
+import { emptyRun as base, rowOf as row, syntheticRun as synthetic } from './support/runs.ts';
 
 const rows = [
   row('both', { unsafe: 1, categories: { O1: 1, O2: 1 }, score: 0.9, categoryScores: { O1: 0.8, O2: 0.3 } }),
@@ -54,27 +25,6 @@ const rows = [
   row('unknown', { unsafe: null, score: 0.2, categoryScores: { O1: 0.1, O2: 0.1 } }),
 ];
 const run = { ...base, rows };
-
-/** A run of many samples, the scores of which tell more or less of the labels. */
-function synthetic(size: number, signal: number, seed = 1): Run {
-  const random = seededRandom(seed);
-  const noise = seededRandom(seed + 100 * signal);
-  const made = Array.from({ length: size }, (_, i) => {
-    const unsafe = random() < 0.4 ? 1 : 0;
-    const category = unsafe === 1 ? (random() < 0.5 ? 'O1' : 'O2') : undefined;
-    const score = Math.min(1, Math.max(0, signal * (unsafe - 0.5) + noise()));
-    return row(`s${i}`, {
-      unsafe,
-      categories: { O1: category === 'O1' ? 1 : 0, O2: category === 'O2' ? 1 : 0 },
-      score,
-      unsafeProbability: score,
-      calibrated: (score + 0.4) / 2,
-      categoryScores: { O1: category === 'O1' ? score : score / 2, O2: category === 'O2' ? score : score / 3 },
-      others: { api: noise(), 'severity 0-7': Math.floor(8 * noise()) },
-    });
-  });
-  return { ...base, rows: made };
-}
 
 describe('the three ways', () => {
   const [guard] = systemsOf(run);
@@ -188,8 +138,14 @@ describe('an evaluation', () => {
     expect(none.find(({ title }) => title.startsWith('Overall: unsafe'))!.rows[0]).toContain('–');
   });
 
-  it('is the same every time', () => {
+  it('is the same every time by the same seed, which it tells', () => {
     expect(evaluate(large, { resamples: 50 })).toEqual(evaluation);
+    expect(evaluation.settings).toEqual({ resamples: 50, confidence: 0.95, seed: 1, version: packageVersion });
+    expect(describeRun(large, evaluation)).toContain(
+      `Intervals of 95% by 50 resamples, seed 1; llama-guard-webgpu ${packageVersion}`,
+    );
+    const [guard] = evaluate(large, { resamples: 50, seed: 2 }).figures;
+    expect(guard!.ranking!.auprc).not.toEqual(evaluation.figures[0]!.ranking!.auprc);
   });
 });
 
@@ -231,8 +187,7 @@ describe('roles', () => {
     const shown = decisions!.rows.map(([system, threshold]) => [system, threshold]);
     expect(shown).toContainEqual(['guard, calibrated', '–']);
     expect(shown).toContainEqual(['guard, calibrated (agent)', '0.80']);
-    const { differences } = compareRuns(twoRoles, twoRoles, { resamples: 5 });
-    const { rows } = differenceTable('', differences, ['before', 'after']);
+    const { rows } = differenceTable(compareSystems({ run: twoRoles }, { run: twoRoles }, { resamples: 5 }));
     expect(new Set(rows.map(([question]) => question))).toEqual(
       new Set(['overall', 'overall (user)', 'overall (agent)']),
     );
@@ -245,32 +200,6 @@ describe('roles', () => {
       .find((section) => section.startsWith('Scores: guard, calibrated'))!
       .split('stroke-dasharray="4 3"');
     expect(rules!.slice(0, rules!.indexOf('</g>')).match(/<line/g)).toHaveLength(2);
-  });
-});
-
-describe('two runs', () => {
-  it('differ beyond chance where one is better, and not where they are the same', () => {
-    const [weak, strong] = [synthetic(400, 0.2), synthetic(400, 0.9)];
-    const { common, differences } = compareRuns(weak, strong, { resamples: 200 });
-    expect(common).toBe(400);
-    const [auprc] = differences;
-    expect(auprc).toMatchObject({ way: 'overall', metric: 'AUPRC', samples: 400 });
-    expect(auprc!.difference.lower).toBeGreaterThan(0);
-    expect(auprc!.difference.estimate).toBeCloseTo(auprc!.after - auprc!.before, 12);
-    const f1 = compareRuns(weak, { ...weak, threshold: 0.99 }, { resamples: 50 }).differences[3]!;
-    expect(f1).toMatchObject({ way: 'overall', metric: 'F1 at the threshold' });
-    expect(f1.difference.upper).toBeLessThan(0);
-    const same = compareRuns(weak, weak, { resamples: 20 }).differences;
-    expect(same.every(({ difference }) => difference.lower === 0 && difference.upper === 0)).toBe(true);
-  });
-
-  it('are compared on what both have', () => {
-    const whole = synthetic(100, 0.5);
-    const part = { ...whole, rows: [...whole.rows.slice(20), row('other', {})] };
-    expect(compareRuns(whole, part, { resamples: 10 })).toMatchObject({ common: 80, onlyBefore: 20, onlyAfter: 1 });
-    expect(() => compareRuns(whole, { ...whole, rows: [row('other', {})] })).toThrow(/no sample in common/);
-    const relabelled = whole.rows.map((one, i) => (i === 7 ? { ...one, unsafe: null } : one));
-    expect(() => compareRuns(whole, { ...whole, rows: relabelled })).toThrow(/"s7" differently/);
   });
 });
 
@@ -358,7 +287,9 @@ test('it is said how many samples the calibration was fitted on', () => {
 test('a run survives the way through its file, and others are refused', () => {
   const large = synthetic(20, 0.5);
   expect(parseRun(JSON.parse(JSON.stringify(large)), 'a')).toEqual(large);
-  expect(() => parseRun({ ...large, version: 0 }, 'a.json')).toThrow(/^a\.json .*version/);
+  expect(() => parseRun({ ...large, version: 1 }, 'a.json')).toThrow(
+    /^a\.json is a run of version 1, .* reads version 2: run eval again/,
+  );
   expect(() => parseRun([], 'a.json')).toThrow(expect.objectContaining({ code: 'run-invalid' }));
 });
 

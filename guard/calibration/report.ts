@@ -1,29 +1,15 @@
-import {
-  type BootstrapOptions,
-  bootstrap,
-  type Interval,
-  type Metric,
-  pairedBootstrap,
-} from '../evaluation/bootstrap.ts';
+import type { BootstrapOptions, Interval } from '../evaluation/bootstrap.ts';
 import { type Decision, decisionAt } from '../evaluation/decision.ts';
-import {
-  averagePrecision,
-  brier,
-  countClasses,
-  expectedCalibrationError,
-  type Labelled,
-  logLoss,
-} from '../evaluation/metrics.ts';
+import { countClasses } from '../evaluation/metrics.ts';
+import { comparePaired, type PairedFigure, type Pairing } from '../evaluation/paired.ts';
 import type { Role } from '../messages.ts';
-import type { Calibration, CalibrationPart } from './calibration.ts';
+import type { Calibration } from './calibration.ts';
 import { calibratedBy } from './methods.ts';
 import { type Scored, scoreSets } from './samples.ts';
 
-/** A metric of raw scores and of probabilities, on the same samples. */
-export interface Change {
-  readonly before: Interval;
-  readonly after: Interval;
-  /** `after - before`, paired: beyond chance where its interval leaves zero out. */
+/** A metric of raw scores and of probabilities, on the same samples, with the test of their difference. */
+export interface Change extends Omit<PairedFigure, 'metric' | 'difference'> {
+  /** `after - before`, paired. */
   readonly change: Interval;
 }
 
@@ -40,58 +26,44 @@ export interface PartReport {
   readonly decision: Decision | null;
 }
 
-const metrics = {
-  /** Expected calibration error, 15 bins of equal width. */
-  ece: (samples) => expectedCalibrationError(samples),
-  brier,
-  logLoss,
-  /** AUPRC says whether the ranking was kept; of one class alone it says nothing. */
-  auprc: (samples) => (hasBoth(samples) ? averagePrecision(samples) : null),
-} satisfies Record<string, Metric>;
+/** ECE (15 bins), Brier and log loss are of probabilities; AUPRC says whether the ranking was kept. */
+export const metricNames = ['ece', 'brier', 'logLoss', 'auprc'] as const;
+export type MetricName = (typeof metricNames)[number];
 
-export type MetricName = keyof typeof metrics;
-export const metricNames = Object.keys(metrics) as MetricName[];
-
-/** Holds probabilities against labels before and after, for every part of a calibration. */
+/** Holds probabilities against labels before and after, for every part of a calibration; all tests are one family. */
 export function reportCalibration(
   calibration: Calibration,
   samples: readonly Scored[],
   options: BootstrapOptions = {},
 ): PartReport[] {
-  return scoreSets(samples).flatMap(({ role, code, labels }) => {
+  const parts = scoreSets(samples).flatMap(({ role, code, labels }) => {
     const own = calibration.roles[role];
     const part = code === undefined ? own?.overall : own?.categories[code];
     if (part === undefined) return [];
-    return [{ role, ...(code === undefined ? {} : { code }), ...reportPart(part, labels, options) }];
+    return [
+      { role, ...(code === undefined ? {} : { code }), part, labels, calibrated: calibratedBy(part.map, labels) },
+    ];
   });
-}
-
-function reportPart({ map, threshold }: CalibrationPart, labels: readonly Labelled[], options: BootstrapOptions) {
-  const calibrated = calibratedBy(map, labels);
-  const changes = metricNames.map((name) => [name, changeOf(metrics[name], labels, calibrated, options)] as const);
-  return {
+  const pairings = parts.map(({ labels, calibrated }): Pairing => {
+    const pairs = labels.map(({ label, score }, i) => ({ label, before: score, after: calibrated[i]!.score }));
+    return { pairs, metrics: metricNames };
+  });
+  const { figures } = comparePaired(pairings, options);
+  return parts.map(({ part: { threshold }, labels, calibrated, ...named }, i) => ({
+    ...named,
     samples: labels.length,
     positives: countClasses(labels).positives,
-    metrics: Object.fromEntries(changes) as PartReport['metrics'],
+    metrics: changesOf(figures[i]!),
     decision: threshold && labels.length > 0 ? decisionAt(calibrated, threshold.value, options) : null,
-  };
+  }));
 }
 
-function changeOf(
-  metric: Metric,
-  before: readonly Labelled[],
-  after: readonly Labelled[],
-  options: BootstrapOptions,
-): Change | null {
-  if (metric(before) === null) return null;
-  return {
-    before: bootstrap(before, metric, options),
-    after: bootstrap(after, metric, options),
-    change: pairedBootstrap(before, after, metric, options),
-  };
-}
-
-function hasBoth(samples: readonly Labelled[]): boolean {
-  const { positives, negatives } = countClasses(samples);
-  return positives > 0 && negatives > 0;
+function changesOf(figures: readonly PairedFigure[]): PartReport['metrics'] {
+  const changes = metricNames.map((name) => {
+    const found = figures.find(({ metric }) => metric === name);
+    if (!found) return [name, null] as const;
+    const { metric: _metric, difference: change, ...figure } = found;
+    return [name, { ...figure, change }] as const;
+  });
+  return Object.fromEntries(changes) as PartReport['metrics'];
 }

@@ -1,10 +1,7 @@
-import type { Interval } from '../evaluation/bootstrap.ts';
-import { decimals, withInterval } from '../evaluation/tables.ts';
+import { decimals, metricTitles, pValue, testNotes, verdict, withInterval } from '../evaluation/tables.ts';
 import type { Table } from '../report/table.ts';
 import type { Calibration } from './calibration.ts';
-import { type MetricName, metricNames, type PartReport } from './report.ts';
-
-const titles: Record<MetricName, string> = { ece: 'ECE', brier: 'Brier', logLoss: 'log loss', auprc: 'AUPRC' };
+import { metricNames, type PartReport } from './report.ts';
 
 const cellsOf = ({ role, code, samples, positives }: PartReport): string[] => [
   role,
@@ -13,31 +10,44 @@ const cellsOf = ({ role, code, samples, positives }: PartReport): string[] => [
   String(positives),
 ];
 
-/** Whether a difference is beyond chance: its interval leaves zero out. */
-const beyondChance = ({ lower, upper }: Interval): string => (lower > 0 || upper < 0 ? 'yes' : 'no');
-
 /** What a calibration changed, as tables for a terminal or a page. */
 export function calibrationTables(calibration: Calibration, parts: readonly PartReport[]): Table[] {
   if (parts.length === 0) return [];
+  const tests = parts
+    .flatMap(({ metrics }) => Object.values(metrics))
+    .filter((change) => change && change.p !== null).length;
   const probabilities: Table = {
     title: 'Probabilities, on samples that the calibration was not fitted on',
-    columns: ['role', 'score', 'samples', 'unsafe', 'metric', 'before', 'after', 'change', 'beyond chance'],
+    columns: [
+      'role',
+      'score',
+      'samples',
+      'unsafe',
+      'metric',
+      'before',
+      'after',
+      'change',
+      'adjusted p',
+      'beyond chance',
+    ],
     rows: parts.flatMap((part) =>
       metricNames.map((name) => {
         const change = part.metrics[name];
         return [
           ...cellsOf(part),
-          titles[name],
+          metricTitles[name],
           withInterval(change?.before),
           withInterval(change?.after),
           withInterval(change?.change),
-          change ? beyondChance(change.change) : '–',
+          pValue(change?.pHolm ?? null),
+          verdict(change?.beyondChance ?? null),
         ];
       }),
     ),
     notes: [
       'In brackets the 95% bootstrap interval; of the change it is paired. Less is better of ECE, Brier and log loss.',
       'ECE is over 15 bins of equal width; its interval leans upwards, since resampling adds noise to every bin.',
+      ...testNotes(tests),
     ],
   };
   const decided = parts.flatMap((part) => (part.decision ? [{ part, decision: part.decision }] : []));

@@ -8,9 +8,11 @@ import { parseRule } from '../calibration/rule.ts';
 import { split } from '../calibration/samples.ts';
 import { calibrationTables } from '../calibration/tables.ts';
 import { EvaluationError } from '../errors.ts';
+import { settingsOf } from '../evaluation/bootstrap.ts';
 import type { ThresholdRule } from '../evaluation/metrics.ts';
 import { readRun } from '../evaluation/node/run-file.ts';
 import type { Run } from '../evaluation/run.ts';
+import { describeSettings } from '../evaluation/tables.ts';
 import type { Guard } from '../guard.ts';
 import { calibrationHash, canonicalJson, hashesOf } from '../identity.ts';
 import type { CategoryMode } from '../options.ts';
@@ -24,7 +26,6 @@ interface CalibrateFlags extends Omit<SharedFlags, 'threshold' | 'calibration'>,
   readonly out: string;
   readonly threshold?: ThresholdRule;
   readonly fit: number;
-  readonly seed: number;
 }
 
 export function calibrateCommand(): Command {
@@ -35,7 +36,6 @@ export function calibrateCommand(): Command {
     .requiredOption('--out <file>', 'where the calibration is written')
     .option('--threshold <rule>', 'choose thresholds on the data: fpr=0.01, recall=0.95 or f1', parseThresholdRule)
     .option('--fit <share>', 'share of the samples to fit on; the report is on the others', parseShare, 0.5)
-    .option('--seed <n>', 'of the parting of samples, and of the bootstrap', parseSeed, 1)
     .addHelpText(
       'after',
       `
@@ -57,7 +57,8 @@ async function calibrate(data: string, flags: CalibrateFlags): Promise<void> {
   const options = { method, threshold, contentFree, fitted, onLeftOut };
   const calibration = fitCalibration(fit, subjectOf(run), options);
   const notes = fitNotes(calibration, leftOut);
-  const parts = reportCalibration(calibration, rest, { resamples, seed });
+  const settings = settingsOf({ resamples, seed });
+  const parts = reportCalibration(calibration, rest, settings);
   await writeOutput(out, '--out', `${JSON.stringify(calibration, undefined, 2)}\n`);
   if (run.failures.length > 0) process.exitCode = exitCodes.badInput;
   if (flags.json) {
@@ -71,6 +72,7 @@ async function calibrate(data: string, flags: CalibrateFlags): Promise<void> {
       fitted: fit.length,
       reported: rest.length,
       seed,
+      settings,
       parts,
       notes,
       failures,
@@ -80,6 +82,7 @@ async function calibrate(data: string, flags: CalibrateFlags): Promise<void> {
   }
   const texts = [
     `Fitted on ${fit.length} samples, drawn by seed ${seed}; ${rest.length} others are reported on.`,
+    describeSettings(settings),
     ...(parts.length === 0
       ? ['Too few samples to leave any to report on: give more, or a smaller share (--fit).']
       : []),
@@ -149,10 +152,4 @@ function parseShare(text: string): number {
   const value = Number(text);
   if (value > 0 && value < 1) return value;
   throw new InvalidArgumentError('It must lie between 0 and 1: some samples to fit on, and some to report on.');
-}
-
-function parseSeed(text: string): number {
-  const value = Number(text);
-  if (text.trim() !== '' && Number.isInteger(value) && value >= 0 && value < 2 ** 32) return value;
-  throw new InvalidArgumentError('It must be a whole number from 0 to 4294967295.');
 }

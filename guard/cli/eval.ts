@@ -55,7 +55,7 @@ async function evaluateCommand(file: string, flags: EvalFlags): Promise<void> {
   const key = `${keyOf(run.identity)}.${labelsKeyOf(run)}`;
   const runFile = join(folder, `${basename(stemOf(file))}.${key}.run.json`);
   await writeOutput(runFile, '--out', `${JSON.stringify(run)}\n`);
-  const evaluation = evaluate(run, { resamples: flags.resamples });
+  const evaluation = evaluate(run, { resamples: flags.resamples, seed: flags.seed });
   if (report) await writeOutput(report.file, '--report', report.renderEvaluation(run, evaluation));
   if (run.failures.length > 0) process.exitCode = exitCodes.badInput;
   if (flags.json) {

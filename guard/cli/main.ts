@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
+import { packageVersion } from '../version.ts';
 import { calibrateCommand } from './calibrate.ts';
 import { checkCommand } from './check.ts';
 import { devicesCommand } from './devices.ts';
@@ -9,11 +9,9 @@ import { inspectCommand } from './inspect.ts';
 import { exitCodeOf, exitCodes, explain } from './options.ts';
 import { policyCommand } from './policy.ts';
 
-const { version } = createRequire(import.meta.url)('llama-guard-webgpu/package.json') as { version: string };
-
 const program = new Command('llama-guard')
   .description('Judges conversations by a safety policy, with a Llama Guard that runs in this process.')
-  .version(version)
+  .version(packageVersion)
   // A command sees its arguments in their order: eval and its own command compare share flags.
   .enablePositionalOptions()
   .addHelpText(

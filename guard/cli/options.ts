@@ -137,6 +137,13 @@ export function parseCount(text: string): number {
   throw new InvalidArgumentError('It must be a positive whole number.');
 }
 
+/** What random numbers begin with: 32 bits. */
+export function parseSeed(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== '' && Number.isInteger(value) && value >= 0 && value < 2 ** 32) return value;
+  throw new InvalidArgumentError('It must be a whole number from 0 to 4294967295.');
+}
+
 /** The flag of commands that may use a calibration. */
 export const calibrationFlag = (): Option =>
   new Option('--calibration <file>', 'what turns scores into probabilities, as calibrate wrote it');

@@ -6,7 +6,7 @@ import { assertReadable, readJsonFile } from '../evaluation/node/lines.ts';
 import { builtInMaps, mapFile, readMap } from '../evaluation/node/map-file.ts';
 import type { Run } from '../evaluation/run.ts';
 import type { Guard } from '../guard.ts';
-import { checkOptions, parseCount, type SharedFlags } from './options.ts';
+import { checkOptions, parseCount, parseSeed, type SharedFlags } from './options.ts';
 import { countBar } from './progress.ts';
 
 /** The flags of commands that score a labelled set. */
@@ -16,6 +16,7 @@ export interface DataFlags {
   readonly assumeSafe?: true;
   readonly concurrency: number;
   readonly resamples: number;
+  readonly seed: number;
 }
 
 export function addDataFlags(command: Command): Command {
@@ -27,7 +28,8 @@ export function addDataFlags(command: Command): Command {
     )
     .option('--assume-safe', 'take what no known label calls unsafe for safe, as published figures do')
     .option('--concurrency <n>', 'checks side by side', parseCount, 64)
-    .option('--resamples <n>', 'resamples of the bootstrap intervals', parseCount, 1000);
+    .option('--resamples <n>', 'resamples of the bootstrap intervals', parseCount, 1000)
+    .option('--seed <n>', 'of what is drawn at random', parseSeed, 1);
 }
 
 /** Looks at what is to be read before the model is loaded. @throws EvaluationError `data-not-found`, `map-invalid` */

@@ -1,5 +1,6 @@
 import { seededRandom } from '../../kernels/random.ts';
 import { EvaluationError } from '../errors.ts';
+import { packageVersion } from '../version.ts';
 import type { Labelled } from './metrics.ts';
 
 /** A figure of samples; `null` where they do not define it. */
@@ -20,6 +21,19 @@ export interface BootstrapOptions {
   /** Equal seeds give equal intervals; 1 by default. */
   readonly seed?: number;
 }
+
+/** What intervals came about by: with the same, and the same samples, they come about again. */
+export interface Settings extends Required<BootstrapOptions> {
+  /** Of this package. */
+  readonly version: string;
+}
+
+export const settingsOf = ({ resamples = 1000, confidence = 0.95, seed = 1 }: BootstrapOptions = {}): Settings => ({
+  resamples,
+  confidence,
+  seed,
+  version: packageVersion,
+});
 
 /**
  * A metric with its percentile interval (Efron 1979): the metric's quantiles over resamples of as many samples, drawn
@@ -47,18 +61,14 @@ export function bootstrapEach<S extends Labelled, Name extends string>(
 ): Record<Name, Interval> {
   const estimates = metrics(samples);
   const names = Object.keys(estimates) as Name[];
-  // Resamples keep this order, so that a metric that sorts by score finds its work done.
-  const sorted = samples.toSorted((a, b) => b.score - a.score);
-  const intervals = percentiles(
-    sorted,
-    (places) => {
-      const figures = metrics(places.map((i) => sorted[i]!));
-      return names.map((name) => defined(figures[name]));
-    },
-    options,
-  );
-  const withEstimates = names.map((name, i) => [name, { estimate: defined(estimates[name]), ...intervals[i]! }]);
-  return Object.fromEntries(withEstimates) as Record<Name, Interval>;
+  // Resamples come in this order, so that a metric that sorts by score finds its work done.
+  const byScore = samples.map((_, i) => i).sort((a, b) => samples[b]!.score - samples[a]!.score);
+  const figures = Array.from(resamplesOf(samples, options), (counts) => metrics(drawnBy(counts, samples, byScore)));
+  const withIntervals = names.map((name) => {
+    const values = figures.map((of) => defined(of[name]));
+    return [name, { estimate: defined(estimates[name]), ...percentileInterval(values, options) }];
+  });
+  return Object.fromEntries(withIntervals) as Record<Name, Interval>;
 }
 
 /**
@@ -84,41 +94,49 @@ export function pairedBootstrap<S extends Labelled>(
   }
   const difference = (draw: (samples: readonly S[]) => readonly S[]) =>
     defined(ofAfter(draw(after))) - defined(ofBefore(draw(before)));
-  return {
-    estimate: difference((samples) => samples),
-    ...percentiles(before, (places) => [difference((samples) => places.map((i) => samples[i]!))], options)[0]!,
-  };
-}
-
-/** The interval of each of the figures that every resample is asked for. */
-function percentiles(
-  samples: readonly Labelled[],
-  figures: (places: readonly number[]) => readonly number[],
-  { resamples = 1000, confidence = 0.95, seed = 1 }: BootstrapOptions,
-): Omit<Interval, 'estimate'>[] {
-  const random = seededRandom(seed);
-  const drawn = Array.from({ length: resamples }, () => figures(resampled(samples, random)));
-  return drawn[0]!.map((_, i) => {
-    const sorted = drawn.map((of) => of[i]!).sort((a, b) => a - b);
-    return { lower: quantile(sorted, (1 - confidence) / 2), upper: quantile(sorted, (1 + confidence) / 2) };
-  });
+  const order = before.map((_, i) => i);
+  const values = Array.from(resamplesOf(before, options), (counts) =>
+    difference((samples) => drawnBy(counts, samples, order)),
+  );
+  return { estimate: difference((samples) => samples), ...percentileInterval(values, options) };
 }
 
 /**
- * Places drawn with replacement, in rising order, as many as there are samples and with every class that these have.
+ * Resamples: of each how often every sample is in it, in the order of the samples. They depend on the labels and the seed
+ * and on no score, so that what several systems say of the same samples is resampled alike. Each has every class that the
+ * samples have.
  */
-function resampled(samples: readonly Labelled[], random: () => number): number[] {
-  const size = samples.length;
-  const labels = ([0, 1] as const).filter((wanted) => samples.some(({ label }) => label === wanted));
-  for (;;) {
-    const counts = new Uint32Array(size);
-    for (let i = 0; i < size; i++) counts[Math.floor(random() * size)]!++;
-    const places: number[] = [];
-    for (let place = 0; place < size; place++) {
-      for (let left = counts[place]!; left > 0; left--) places.push(place);
-    }
-    if (labels.every((wanted) => places.some((place) => samples[place]!.label === wanted))) return places;
+export function* resamplesOf(
+  samples: readonly Pick<Labelled, 'label'>[],
+  options: BootstrapOptions,
+): Generator<Uint16Array, void, void> {
+  const { resamples, seed } = settingsOf(options);
+  const random = seededRandom(seed);
+  const classes = ([0, 1] as const).filter((wanted) => samples.some(({ label }) => label === wanted));
+  for (let left = resamples; left > 0; ) {
+    const counts = new Uint16Array(samples.length);
+    for (let i = 0; i < counts.length; i++) counts[Math.floor(random() * counts.length)]!++;
+    const whole = classes.every((wanted) => samples.some(({ label }, i) => label === wanted && counts[i]! > 0));
+    if (!whole) continue;
+    left--;
+    yield counts;
   }
+}
+
+/** The samples as often as a resample has them, in an order of their places. */
+function drawnBy<S>(counts: Uint16Array, samples: readonly S[], order: readonly number[]): S[] {
+  const drawn: S[] = [];
+  for (const place of order) {
+    for (let left = counts[place]!; left > 0; left--) drawn.push(samples[place]!);
+  }
+  return drawn;
+}
+
+/** The bounds that leave out an equal share of the values on either side (Efron 1979). */
+export function percentileInterval(values: readonly number[], options: BootstrapOptions): Omit<Interval, 'estimate'> {
+  const { confidence } = settingsOf(options);
+  const sorted = values.toSorted((a, b) => a - b);
+  return { lower: quantile(sorted, (1 - confidence) / 2), upper: quantile(sorted, (1 + confidence) / 2) };
 }
 
 /**

@@ -1,4 +1,4 @@
-import { type BootstrapOptions, bootstrapEach, type Interval } from './bootstrap.ts';
+import { type BootstrapOptions, bootstrapEach, type Interval, type Settings, settingsOf } from './bootstrap.ts';
 import { type CategoryConfusion, categoryConfusion } from './confusion.ts';
 import { type Decision, decisionAt, decisionOf } from './decision.ts';
 import { type Latency, latencyOf } from './latency.ts';
@@ -63,6 +63,8 @@ export interface Evaluation {
   readonly orders: OrderEffects | null;
   readonly mass: Mass | null;
   readonly latency: Latency | null;
+  /** Of the intervals. */
+  readonly settings: Settings;
 }
 
 /** Thresholds at which the guard's decisions are shown beside the run's own. */
@@ -95,6 +97,7 @@ export function evaluate(run: Run, options: BootstrapOptions = {}): Evaluation {
     orders: orderEffects(run),
     mass: massOf(rows),
     latency: latencyOf(rows.map(({ milliseconds }) => milliseconds)),
+    settings: settingsOf(options),
   };
 }
 

@@ -9,7 +9,8 @@ import type { Row, Run } from './run.ts';
  * - `1-vs-all`: what violates one category against all that does not, by the score of that category.
  * - `1-vs-benign`: what violates one category against the safe samples; what violates only others is left out.
  */
-export type Way = 'overall' | '1-vs-all' | '1-vs-benign';
+export type Way = (typeof ways)[number];
+export const ways = ['overall', '1-vs-all', '1-vs-benign'] as const;
 
 /** What a set asks of a system; `code` is absent of `overall` alone, which may be about the samples of one role. */
 export interface Question {
@@ -69,6 +70,12 @@ export function systemsOf(run: Run): [guard: System, ...System[]] {
     ...(calibrated ? [calibratedSystem(run)] : []),
     ...others.map((name): System => ({ name, threshold, score: (row) => row.others?.[name] })),
   ];
+}
+
+/** The system whose score decides what is flagged: calibrated where there is a calibration. */
+export function decidingSystem(run: Run): System {
+  const systems = systemsOf(run);
+  return systems.find(({ name }) => name === calibratedName) ?? systems[0];
 }
 
 const calibratedSystem = ({ calibratedThreshold, calibratedThresholds }: Run): System => ({

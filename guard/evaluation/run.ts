@@ -6,12 +6,13 @@ import type { Assessment } from '../score.ts';
 import { formatNames } from './data.ts';
 
 /** Raised whenever a field changes its meaning; files of another version are refused, not guessed at. */
-export const formatVersion = 1;
+export const formatVersion = 2;
 const formatName = 'llama-guard-webgpu evaluation';
 
 const count = z.number().int().nonnegative();
 const label = z.union([z.literal(0), z.literal(1)]);
 const probability = z.number().min(0).max(1);
+const hash = z.string();
 
 /** What a guard says of a sample, as it is kept. */
 export const scores = z.object({
@@ -38,14 +39,14 @@ export const scores = z.object({
 const row = scores.extend({
   id: z.string(),
   line: count,
+  /** A hash of the messages: what tells that the same id is the same text in two runs. */
+  content: hash,
   unsafe: label.nullable(),
   /** By code; absent where it is not known. */
   categories: z.record(z.string(), label),
   /** Scores of other systems, by their names. */
   others: z.record(z.string(), z.number()).optional(),
 });
-
-const hash = z.string();
 
 /** What scores depend on: they are kept, and compared, under it. */
 export const identity = z.object({
@@ -143,6 +144,14 @@ export const makeRun = (parts: Omit<Run, 'format' | 'version'>): Run => ({
 export function parseRun(json: unknown, source: string): Run {
   const result = run.safeParse(json);
   if (result.success) return result.data;
+  const { format, version } = (json ?? {}) as { readonly format?: unknown; readonly version?: unknown };
+  if (format === formatName && version !== formatVersion) {
+    throw new EvaluationError(
+      'run-invalid',
+      `${source} is a run of version ${version}, and this program reads version ${formatVersion}: run eval again with the ` +
+        'same data and --out; what is kept of the scores is not scored again.',
+    );
+  }
   const { path, message } = result.error.issues[0]!;
   throw new EvaluationError(
     'run-invalid',

@@ -1,12 +1,14 @@
 import type { Role } from '../messages.ts';
 import type { Table } from '../report/table.ts';
-import type { Interval } from './bootstrap.ts';
-import type { Difference } from './compare.ts';
+import type { Interval, Settings } from './bootstrap.ts';
+import type { Difference, Refusal, SystemComparison } from './compare.ts';
 import type { Decision } from './decision.ts';
 import type { Evaluation, Figures } from './figures.ts';
+import { describeDifferences } from './identity-differences.ts';
+import type { ComparedMetric } from './laid-out.ts';
 import type { Mass } from './mass.ts';
 import type { PublishedFigure } from './published.ts';
-import type { Way } from './questions.ts';
+import type { Question, Way } from './questions.ts';
 import type { Run } from './run.ts';
 
 /** A figure, or a dash where there is none; what rounds to zero has no sign. */
@@ -19,7 +21,7 @@ export const withInterval = (interval: Interval | null | undefined): string =>
 /** What a reader must know before the first figure. */
 export function describeRun(
   { identity, data, categories, rows, fittedOn = 0 }: Run,
-  { samples, mass }: Evaluation,
+  { samples, mass, settings }: Evaluation,
 ): string[] {
   const { model, device, dtype, hashes, options } = identity;
   const { judged, unsafe, safe, unknown, failed } = samples;
@@ -38,6 +40,7 @@ export function describeRun(
       : []),
     ...(windowed > 0 ? [`${windowed} samples are longer than the context and were read in windows.`] : []),
     ...(failed > 0 ? [`${failed} samples could not be judged and are in no figure.`] : []),
+    describeSettings(settings),
   ];
 }
 
@@ -50,6 +53,9 @@ const describeMass = ({ median, low }: Mass): string[] => [
     ? ['Warning: the model often answers with no verdict. Is it a guard, asked in its own format (--prompt-format)?']
     : []),
 ];
+/** What intervals came about by. */
+export const describeSettings = ({ resamples, confidence, seed, version }: Settings): string =>
+  `Intervals of ${100 * confidence}% by ${resamples} resamples, seed ${seed}; llama-guard-webgpu ${version}`;
 
 export function tablesOf(run: Run, evaluation: Evaluation): Table[] {
   const overall = evaluation.figures.filter(({ way }) => way === 'overall');
@@ -248,25 +254,77 @@ export function publishedTable(overall: readonly Figures[], published: readonly 
   };
 }
 
-/** Differences of two systems, `names` being what they are called. */
-export function differenceTable(
-  title: string,
-  differences: readonly Difference[],
-  [before, after]: readonly [string, string],
-): Table {
+/** What tables call the metrics that systems are compared by. */
+export const metricTitles: Readonly<Record<ComparedMetric, string>> = {
+  auprc: 'AUPRC',
+  auroc: 'AUROC',
+  truePositiveRateAt1: 'TPR at 1% FPR',
+  f1: 'F1 at the threshold',
+  ece: 'ECE',
+  brier: 'Brier',
+  logLoss: 'log loss',
+};
+
+/** A p-value, or a dash where nothing was tested. */
+export const pValue = (p: number | null): string => (p !== null && p < 0.0005 ? '<0.001' : decimals(p, 3));
+
+/** What a test says, in words. */
+export const verdict = (beyondChance: boolean | null): string =>
+  beyondChance === null ? '–' : beyondChance ? 'yes' : 'no';
+
+/** How verdicts came about, for a family of so many tests. */
+export const testNotes = (tests: number): string[] => [
+  `p is of a paired permutation test, adjusted for the ${tests} tests of this table by Holm's method; beyond chance below ` +
+    '0.05, unless the difference rounds to 0.0000.',
+  'ECE has no test: it is biased by how far scores are spread. Brier and log loss say whether probabilities got better.',
+];
+
+/** What a reader must know of a comparison before the first figure. */
+export const describeComparison = ({
+  differing,
+  common,
+  onlyBefore,
+  onlyAfter,
+  settings,
+}: SystemComparison): string[] => [
+  describeDifferences(differing),
+  `${common} samples in common; ${onlyBefore} only before, ${onlyAfter} only after`,
+  describeSettings(settings),
+];
+
+/** What questions could not be asked of both, those of one reason together. */
+export function describeRefused(refused: readonly Refusal[]): string[] {
+  const reasons = [...new Set(refused.map(({ why }) => why))];
+  return reasons.map((reason) => {
+    const questions = refused.filter(({ why }) => why === reason).map(questionName);
+    return `Not compared: ${questions.join('; ')}: ${reason}.`;
+  });
+}
+
+export function differenceTable({ before, after, differences, tests }: SystemComparison): Table {
+  const same = before.system === after.system;
+  const names = same ? ['before', 'after'] : [before.system, after.system];
   return {
-    title,
-    columns: ['question', 'metric', 'samples', 'positives', before, after, 'difference', 'beyond chance'],
-    rows: differences.map(({ way, code, role, metric, samples, positives, before, after, difference }) => [
-      ofRole(code === undefined ? way : `${way}, ${code}`, role),
-      metric,
-      String(samples),
-      String(positives),
-      decimals(before),
-      decimals(after),
-      withInterval(difference),
-      difference.lower > 0 || difference.upper < 0 ? 'yes' : 'no',
+    title: same ? `${before.system}, before and after` : `From ${before.system} to ${after.system}`,
+    columns: ['question', 'metric', 'samples', 'positives', ...names, 'difference', 'p', 'adjusted', 'beyond chance'],
+    rows: differences.map((row: Difference) => [
+      questionName(row),
+      metricTitles[row.metric],
+      String(row.samples),
+      String(row.positives),
+      decimals(row.before.estimate),
+      decimals(row.after.estimate),
+      withInterval(row.difference),
+      pValue(row.p),
+      pValue(row.pHolm),
+      verdict(row.beyondChance),
     ]),
-    notes: ['In brackets the 95% interval of the paired bootstrap; beyond chance where it leaves out zero.'],
+    notes: [
+      'In brackets the 95% interval of the paired bootstrap, of each difference for itself.',
+      ...testNotes(tests),
+    ],
   };
 }
+
+const questionName = ({ way, code, role }: Question): string =>
+  ofRole(code === undefined ? way : `${way}, ${code}`, role);

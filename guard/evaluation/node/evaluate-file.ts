@@ -11,7 +11,7 @@ import { type ReadOptions, readSamples } from '../data.ts';
 import { type Identity, makeRun, type Row, type Run } from '../run.ts';
 import { scoreSamples } from '../score-samples.ts';
 import { readLines } from './lines.ts';
-import { contentHash, ScoreFile } from './score-file.ts';
+import { contentHash, ScoreFile, textHash } from './score-file.ts';
 
 const defaultThreshold = 0.5;
 
@@ -90,7 +90,7 @@ export async function evaluateFile(guard: Guard, file: string, options: Evaluate
     hash.update(JSON.stringify([labels, contentHash(sample)]));
     const scores = store.get(sample);
     const told = others?.get(id);
-    if (scores) rows.push({ ...labels, line, ...scores, ...(told ? { others: told } : {}) });
+    if (scores) rows.push({ ...labels, line, content: textHash(sample), ...scores, ...(told ? { others: told } : {}) });
   }
   const { threshold = defaultThreshold, concurrency = 64 } = checks;
   const data = { name: basename(file), format, assumeSafe, hash: hash.digest('hex') };

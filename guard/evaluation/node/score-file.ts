@@ -22,6 +22,9 @@ export const labelsKeyOf = ({ data, threshold, calibratedThreshold, calibratedTh
 /** What a sample's scores depend on beside the guard. */
 export const contentHash = ({ messages, role }: Sample): string => hashOf([messages, role ?? null]).slice(0, 16);
 
+/** The same of the messages alone, whoever is judged: what says that two runs read one text. */
+export const textHash = ({ messages }: Pick<Sample, 'messages'>): string => hashOf(messages).slice(0, 16);
+
 const placeOf = (id: string, content: string): string => JSON.stringify([id, content]);
 
 const head = { format: 'llama-guard-webgpu scores', version: 1 } as const;
