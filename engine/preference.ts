@@ -1,6 +1,6 @@
 import { ContractError } from '../kernels/errors.ts';
-import { variants } from './wasm/variants.ts';
-import { kernels } from './webgpu/variants.ts';
+import { kernels as wasm } from './wasm/variants.ts';
+import { kernels as webgpu } from './webgpu/variants.ts';
 
 /** Names of variants by the operations that are to run by them wherever they serve. */
 export type Preference = Readonly<Record<string, string>>;
@@ -19,7 +19,7 @@ export const activationsInBytes = {
  */
 export function assertPreference(preference: Preference): void {
   for (const [operation, name] of Object.entries(preference)) {
-    const known = [...(own(variants, operation) ?? []), ...(own(kernels, operation) ?? [])];
+    const known = [...(own(wasm, operation) ?? []), ...(own(webgpu, operation) ?? [])];
     if (
       known.some((kernel) => (kernel.kind === 'webgpu-family' ? name.startsWith(kernel.name) : kernel.name === name))
     ) {

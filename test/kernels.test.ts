@@ -5,7 +5,7 @@ import { openWebGpu } from '../engine/node/open-webgpu.ts';
 import { startWorker } from '../engine/node/start-worker.ts';
 import type { WasmBackend } from '../engine/wasm/backend.ts';
 import { type OpenWasmOptions, openWasm } from '../engine/wasm/open.ts';
-import { variants as wasmVariants } from '../engine/wasm/variants.ts';
+import { kernels as wasmKernels } from '../engine/wasm/variants.ts';
 import type { WebGpuBackend } from '../engine/webgpu/backend.ts';
 import { kernels as webgpuKernels } from '../engine/webgpu/variants.ts';
 import { type AnyOperation, isQuantised, shapeOf, storedBytes } from '../kernels/contract.ts';
@@ -59,7 +59,7 @@ for (const { operation, reference, cpu, wasm, webgpu } of operations) {
     const all = [...trials(operation, reference), ...trialsOfNoNumber(operation, reference)];
 
     test('the engine chooses from what is verified here, by names of their own', () => {
-      expect(wasmVariants[operation.name]).toEqual(wasm);
+      expect(wasmKernels[operation.name]).toEqual(wasm);
       expect(webgpuKernels[operation.name]).toEqual(webgpu);
       for (const variants of [wasm, webgpu]) {
         const names = variants.map(({ name }) => name);

@@ -26,7 +26,7 @@ import { type LinearMemory, noteAddress } from './memory.ts';
 import { type Call, type Program, programOf } from './program.ts';
 import { asLinearTensor, LinearTensor } from './tensor.ts';
 import { disposed, type Executor, type ScratchPlaces } from './threads.ts';
-import { variants } from './variants.ts';
+import { kernels } from './variants.ts';
 
 /** What waits for its turn: a program for the threads, or something to be done between two programs. */
 type Task =
@@ -85,7 +85,7 @@ export class WasmBackend implements KernelBackend<AnyWasmVariant> {
     this.#conversions = new Conversions(options.memory.memory, options.memory.type, noteAddress);
     this.#executor = options.executor;
     this.#variants = new Map(
-      Object.entries(variants).map(([name, all]) => [
+      Object.entries(kernels).map(([name, all]) => [
         name,
         all.filter(({ needs }) => needs.every((feature) => this.features.has(feature))),
       ]),

@@ -14,7 +14,7 @@ import { variants as ropeAndCache } from '../../kernels/rope-and-cache/wasm.ts';
 import type { AnyWasmVariant } from '../../kernels/wasm/kernel.ts';
 
 /** The kernels that the engine chooses from, by operation; the order of preference is that of the operation's own list. */
-export const variants: Readonly<Record<string, readonly AnyWasmVariant[]>> = {
+export const kernels: Readonly<Record<string, readonly AnyWasmVariant[]>> = {
   'add-bias': addBias,
   attention,
   embedding,
