@@ -36,7 +36,8 @@ interface Request extends Wish {
   readonly rows: readonly Float32Array[][];
   readonly resolve: (rows: Float32Array[][]) => void;
   readonly reject: (error: unknown) => void;
-  failed: boolean;
+  /** Why it will be rejected, once none of its parts is on the device. */
+  failure: { readonly error: unknown } | undefined;
 }
 
 interface WaitingSequence {
@@ -88,7 +89,7 @@ export class Scheduler {
   submit(sequences: readonly PlacedSequence[], wish: Wish): Promise<Float32Array[][]> {
     return new Promise((resolve, reject) => {
       const rows: Float32Array[][] = sequences.map(() => []);
-      const request = { ...wish, waiting: 0, underWay: 0, rows, resolve, reject, failed: false };
+      const request = { ...wish, waiting: 0, underWay: 0, rows, resolve, reject, failure: undefined };
       for (const [index, sequence] of sequences.entries()) {
         if (sequence.ids.length === 0) {
           sequence.hold[Symbol.dispose]();
@@ -216,7 +217,6 @@ export class Scheduler {
       request.rows[index]![firstWanted + n] = row;
     });
     this.#leaveDevice(waiting);
-    if (request.waiting === 0 && request.underWay === 0) request.resolve([...request.rows]);
   }
 
   #failPart({ waiting, slots }: Part, error: unknown): void {
@@ -229,18 +229,25 @@ export class Scheduler {
     waiting.underWay--;
     waiting.request.underWay--;
     this.#releaseIfOver(waiting);
+    this.#settleIfOver(waiting.request);
   }
 
   /** Only then: whoever held slots next would have those called lost that are his. */
   #releaseIfOver({ request, sequence, done, underWay }: WaitingSequence): void {
-    if (underWay === 0 && (request.failed || done === sequence.ids.length)) sequence.hold[Symbol.dispose]();
+    if (underWay === 0 && (request.failure || done === sequence.ids.length)) sequence.hold[Symbol.dispose]();
   }
 
-  /** Rejects a request and drops what of it still waits. */
+  /** Whoever asked has the slots to give back by then. */
+  #settleIfOver({ waiting, underWay, failure, rows, resolve, reject }: Request): void {
+    if (underWay > 0) return;
+    if (failure) reject(failure.error);
+    else if (waiting === 0) resolve([...rows]);
+  }
+
+  /** Has a request rejected and drops what of it still waits. */
   #fail(request: Request, error: unknown): void {
-    if (request.failed) return;
-    request.failed = true;
-    request.reject(error);
+    if (request.failure) return;
+    request.failure = { error };
     for (let i = this.#queue.length - 1; i >= 0; i--) {
       const waiting = this.#queue[i]!;
       if (waiting.request !== request) continue;
@@ -248,6 +255,7 @@ export class Scheduler {
       this.#cache.lose(waiting.sequence.slots.subarray(waiting.done));
       this.#releaseIfOver(waiting);
     }
+    this.#settleIfOver(request);
   }
 }
 

@@ -47,7 +47,7 @@ export class Reader implements Disposable {
   readonly #prefixes: PrefixCache;
   /** By role and the prompt's end. */
   readonly #answers = new Map<string, AnswerTokens>();
-  /** Tokens kept free behind a prompt: by the categories, and then by the same. */
+  /** Tokens kept free behind a prompt: by the categories, and then by the same and what their lists may have in them. */
   readonly #rooms = new WeakMap<Policy['categories'], Map<string, number>>();
   readonly #pace = new Pace();
 
@@ -207,7 +207,8 @@ export class Reader implements Disposable {
     const { categories } = task.policy;
     const rooms = this.#rooms.get(categories) ?? new Map<string, number>();
     this.#rooms.set(categories, rooms);
-    const key = keyOf(task.role, end);
+    // A policy may have changed since.
+    const key = JSON.stringify([task.role, end, categories.map(({ code, name }) => [code, name])]);
     const room = rooms.get(key) ?? answerRoom(this.#format.answer, this.#answerTokens(task, end), task.policy);
     rooms.set(key, room);
     return room;

@@ -69,7 +69,8 @@ export class GuardStream {
   /** @throws OptionError `option-invalid` */
   constructor(before: Conversation, { every = 32, sentences = true, ...options }: StreamOptions, parts: StreamParts) {
     assertCount('every', every);
-    const said: readonly Message[] = typeof before === 'string' ? [{ role: 'user', content: before }] : [...before];
+    const said: readonly Message[] =
+      typeof before === 'string' ? [{ role: 'user', content: before }] : before.map((message) => ({ ...message }));
     this.#before = said;
     this.#options = options;
     this.#every = every;

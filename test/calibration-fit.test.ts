@@ -159,7 +159,9 @@ describe('fitCalibration', () => {
     expect(notesOn([0.2, 0.8], 0, 1)).toEqual([
       expect.stringMatching(/^Of role user, whole policy: .* lower bound, 0\.05/),
     ]);
-    expect(notesOn([0.8, 0.2], 0, 1)).toEqual([expect.stringMatching(/upper bound, 20: scores do not rise/)]);
+    expect(notesOn([0.8, 0.2], 0, 1)).toEqual([
+      expect.stringMatching(/upper bound, 20: scores hardly tell the labels apart/),
+    ]);
     expect(fitNotes(fitCalibration(samples, subject, { method: 'temperature' }), [])).toEqual([]);
   });
 

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { expectedTensors } from '../engine/config.ts';
@@ -367,5 +368,25 @@ describe.each(testDevices.filter((device) => device !== 'cpu'))('WebGPU as %s', 
     using another = new Session(llama);
     await expect(another.prefill([1])).rejects.toMatchObject({ code: 'device-lost' });
     await llama[Symbol.asyncDispose]();
+  });
+});
+
+describe.runIf(testDevices.includes('webgpu'))('WebGPU that is disposed', () => {
+  it('may be collected at once', () => {
+    const program = `
+      import { openWebGpu } from ${JSON.stringify(new URL('../engine/node/open-webgpu.ts', import.meta.url).href)};
+      for (let i = 0; i < 2; i++) {
+        await (async () => {
+          const devices = [await openWebGpu(), await openWebGpu()];
+          for (const device of devices) await device[Symbol.asyncDispose]();
+        })();
+        for (let turn = 0; turn < 5; turn++) {
+          gc();
+          await new Promise(setImmediate);
+        }
+      }`;
+    const flags = ['--expose-gc', '--import', 'tsx', '--input-type=module', '-e'];
+    const { status, signal } = spawnSync(process.execPath, [...flags, program], { timeout: 60_000 });
+    expect({ status, signal }).toEqual({ status: 0, signal: null });
   });
 });

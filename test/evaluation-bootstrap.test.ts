@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { EvaluationError } from '../guard/errors.ts';
-import { bootstrap, bootstrapEach, pairedBootstrap } from '../guard/evaluation/bootstrap.ts';
+import { bootstrap, bootstrapEach } from '../guard/evaluation/bootstrap.ts';
 import { decisionAt } from '../guard/evaluation/decision.ts';
 import {
   areaUnderRoc,
@@ -105,42 +105,6 @@ describe('bootstrap', () => {
     refusal.toThrow(EvaluationError);
     refusal.toThrow(expect.objectContaining({ code: 'metric-undefined' }));
     expect(() => bootstrap([], averagePrecision)).toThrow(EvaluationError);
-  });
-});
-
-describe('the paired bootstrap', () => {
-  const before = drawn(200, seededRandom(5));
-  const random = seededRandom(6);
-  const after = before.map(({ score, label }) => ({
-    label,
-    score: score + 0.2 * label + 0.1 * standardNormal(random),
-  }));
-
-  it('of a run with itself is nothing', () => {
-    expect(pairedBootstrap(before, before, areaUnderRoc)).toEqual({ estimate: 0, lower: 0, upper: 0 });
-  });
-
-  it('is after minus before, and turns its sign with them', () => {
-    const there = pairedBootstrap(before, after, areaUnderRoc);
-    const back = pairedBootstrap(after, before, areaUnderRoc);
-    expect(there.estimate).toBe(areaUnderRoc(after)! - areaUnderRoc(before)!);
-    expect(back.estimate).toBe(-there.estimate);
-    expect(back.lower).toBeCloseTo(-there.upper, 12);
-  });
-
-  it('is surer than the intervals of both runs apart', () => {
-    const { lower, upper } = pairedBootstrap(before, after, areaUnderRoc);
-    const alone = bootstrap(before, areaUnderRoc);
-    expect(lower).toBeGreaterThan(0);
-    expect(upper - lower).toBeLessThan((alone.upper - alone.lower) / 2);
-  });
-
-  it('refuses what is not the same samples', () => {
-    const flipped = after.map((sample, i) =>
-      i === 3 ? ({ ...sample, label: sample.label === 1 ? 0 : 1 } as const) : sample,
-    );
-    expect(() => pairedBootstrap(before, flipped, areaUnderRoc)).toThrow(EvaluationError);
-    expect(() => pairedBootstrap(before, after.slice(1), areaUnderRoc)).toThrow('the same samples');
   });
 });
 

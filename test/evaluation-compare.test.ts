@@ -192,6 +192,13 @@ describe('two systems of a run', () => {
     expect(find(comparison, 'auprc')).toMatchObject({ samples: 200, difference: { estimate: 0 } });
   });
 
+  it('differ where only the thresholds by role do', () => {
+    const byRole = { ...run, calibratedThresholds: { user: 0.2, agent: 0.9 } };
+    const { before, after, differing } = compareSystems({ run: byRole }, { run }, few);
+    expect([before.threshold, after.threshold]).toEqual([null, run.calibratedThreshold]);
+    expect(differing.map(({ field }) => field).toSorted()).toEqual(['threshold', 'threshold.agent', 'threshold.user']);
+  });
+
   it('must be there, and be asked something', () => {
     const unknown = expect(() => compareSystems({ run, system: 'gpt' }, { run }));
     unknown.toThrow(

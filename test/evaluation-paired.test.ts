@@ -3,14 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { sigmoid } from '../guard/calibration/log-odds.ts';
 import { resamplesOf } from '../guard/evaluation/bootstrap.ts';
 import { holm } from '../guard/evaluation/holm.ts';
-import {
-  comparedMetrics,
-  definedMetrics,
-  figuresOf,
-  layOut,
-  type Pair,
-  undrawn,
-} from '../guard/evaluation/laid-out.ts';
+import { comparedMetrics, definedMetrics, layOut, type Pair, undrawn, valuesOf } from '../guard/evaluation/laid-out.ts';
 import {
   areaUnderRoc,
   averagePrecision,
@@ -87,8 +80,8 @@ describe('figures of samples that are laid out', () => {
           const ranked = samples.flatMap(({ label, before, after, count }) =>
             Array.from({ length: count }, () => ({ label, score: side === 0 ? before : after })),
           );
-          const unswapped = figuresOf(laidOut, side, { ...drawn, swapped: undrawn(samples.length).swapped });
-          const figures = figuresOf(laidOut, side, drawn);
+          const unswapped = valuesOf(laidOut, side, { ...drawn, swapped: undrawn(samples.length).swapped });
+          const figures = valuesOf(laidOut, side, drawn);
           for (const metric of comparedMetrics) {
             expect(unswapped[metric], metric).toBeCloseTo(metrics[metric](ranked)!, 11);
             if (!metric.startsWith('au') && metric !== 'truePositiveRateAt1') {
@@ -105,7 +98,7 @@ describe('figures of samples that are laid out', () => {
     const pairs = ([1, 1, 0, 0] as const).map((label, i) => ({ label, before: 0.9 - i / 10, after: 7 + i }));
     const laidOut = layOut(pairs);
     const { counts, swapped } = undrawn(4);
-    const auroc = (side: 0 | 1, swaps: Uint8Array) => figuresOf(laidOut, side, { counts, swapped: swaps }).auroc;
+    const auroc = (side: 0 | 1, swaps: Uint8Array) => valuesOf(laidOut, side, { counts, swapped: swaps }).auroc;
     expect([auroc(0, swapped), auroc(1, swapped)]).toEqual([1, 0]);
     const all = new Uint8Array(4).fill(1);
     expect([auroc(0, all), auroc(1, all)]).toEqual([0, 1]);

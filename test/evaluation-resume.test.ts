@@ -21,6 +21,8 @@ const identity: Identity = {
   model: 'm',
   device: 'cpu',
   dtype: 'f32',
+  scoring: 1,
+  format: 'llama-guard-1',
   hashes: { model: '1', policy: '2', instruction: { user: '3', agent: '4' }, calibration: null },
   options: { categories: 'none' },
 };

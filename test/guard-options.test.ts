@@ -147,12 +147,17 @@ describe('requests among many', () => {
 });
 
 it('a stream keeps a list of its own, and tells where its text was flagged', async () => {
-  const before: Message[] = [{ role: 'user', content: 'Tell me about your evening.' }];
+  const asked = { role: 'user' as const, content: 'Tell me about your evening.' };
+  const before: Message[] = [asked];
   const stream = guard.stream(before, { threshold: 0 });
   before.push({ role: 'assistant', content: 'We' });
+  asked.content = 'Tell me about your evening, and all of the day before it.';
   expect(stream.crossed).toBeNull();
   const { tokens, ...assessment } = await stream.push('We read a book. ').then((scored) => scored!);
-  const expected = await guard.check([before[0]!, { role: 'assistant', content: 'We read a book. ' }]);
+  const expected = await guard.check([
+    { role: 'user', content: 'Tell me about your evening.' },
+    { role: 'assistant', content: 'We read a book. ' },
+  ]);
   expect(tokens.prompt).toBe(expected.tokens.prompt);
   expect(stream.crossed).toEqual(assessment.stream.crossed);
   expect(stream.crossed).toMatchObject({ after: 0 });

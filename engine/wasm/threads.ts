@@ -211,9 +211,10 @@ export class ThreadPool implements Executor {
     const ended = this.#pool;
     this.#pool = [];
     this.#running = undefined;
-    this.#ending = Promise.all([this.#ending, ...ended.map((thread) => thread.terminate())]).then(() => {
-      this.#ending = undefined;
+    const ending = Promise.all([this.#ending, ...ended.map((thread) => thread.terminate())]).then(() => {
+      if (this.#ending === ending) this.#ending = undefined;
     });
-    return this.#ending;
+    this.#ending = ending;
+    return ending;
   }
 }

@@ -28,6 +28,7 @@ import { Lifetime, StoredRecording, usable } from '../stored.ts';
 import { KernelChoice } from './choice.ts';
 import { Commands, type Dispatch } from './commands.ts';
 import { BufferUsage, DeviceMemory } from './memory.ts';
+import { outliveEvents } from './outlive-events.ts';
 import { ParameterBuffer, slotBytes } from './parameters.ts';
 import { type Kernel, Pipelines } from './pipelines.ts';
 import { DeviceTensor, planBlocks, type RowBlock } from './tensor.ts';
@@ -68,7 +69,6 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
   readonly description: DeviceDescription;
   readonly memoryBudget: number;
   readonly traits: DeviceTraits;
-  // biome-ignore lint/correctness/noUnusedPrivateClassMembers: holding it is its use
   #gpu: GPU | undefined;
   readonly #device: GPUDevice;
   readonly #memory: DeviceMemory;
@@ -291,6 +291,7 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
     this.#memory.destroyAll();
     this.#device.destroy();
     await this.#device.lost;
+    await outliveEvents(this.#gpu!);
     this.#gpu = undefined;
   }
 

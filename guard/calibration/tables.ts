@@ -1,4 +1,4 @@
-import { decimals, metricTitles, pValue, testNotes, verdict, withInterval } from '../evaluation/tables.ts';
+import { beyondChanceText, decimals, metricTitles, pValue, testNotes, withInterval } from '../evaluation/tables.ts';
 import type { Table } from '../report/table.ts';
 import type { Calibration } from './calibration.ts';
 import { metricNames, type PartReport } from './report.ts';
@@ -40,7 +40,7 @@ export function calibrationTables(calibration: Calibration, parts: readonly Part
           withInterval(change?.after),
           withInterval(change?.change),
           pValue(change?.pHolm ?? null),
-          verdict(change?.beyondChance ?? null),
+          beyondChanceText(change?.beyondChance ?? null),
         ];
       }),
     ),

@@ -12,14 +12,14 @@ export interface Temperature {
 const [coldest, hottest] = [0.05, 20];
 
 const notes: ReadonlyMap<number, string> = new Map([
-  [coldest, `The temperature is at its lower bound, ${coldest}: no score is on the wrong side of 0.5.`],
-  [hottest, `The temperature is at its upper bound, ${hottest}: scores do not rise with labels; all become about 0.5.`],
+  [coldest, `The temperature is at its lower bound, ${coldest}: few scores or none are on the wrong side of 0.5.`],
+  [hottest, `The temperature is at its upper bound, ${hottest}: scores hardly tell the labels apart.`],
 ]);
 
 /**
  * Temperature scaling (Guo et al. 2017, arXiv 1706.04599): `sigmoid(log-odds / T)`, T by maximum likelihood. 0.5 stays
- * where it is. Where the labels would have T beyond 0.05 to 20, because no score is on the wrong side of 0.5 or
- * because scores do not rise with labels, the bound is taken.
+ * where it is. Where the labels would have T beyond 0.05 to 20, because hardly a score is on the wrong side of 0.5 or
+ * because scores hardly tell the labels apart, the bound is taken.
  */
 export const temperature: Method<'labels', Temperature> = {
   needs: 'labels',

@@ -22,7 +22,7 @@ Examples:
   llama-guard check --file chat.json --json
   llama-guard check --model ./LlamaGuard-7b --categories joint < conversations.jsonl
 
-Exit codes: 0 done (and safe), 1 unsafe (with check --fail), 2 bad input, 3 model or device failure.`,
+Exit codes: 0 done (and safe), 1 unsafe (with check --fail), 2 bad input, 3 model, device or standard output failure.`,
   );
 const commands = [checkCommand, evalCommand, calibrateCommand, policyCommand, inspectCommand, devicesCommand];
 for (const make of commands) program.addCommand(make());

@@ -15,7 +15,7 @@ import { builtInPolicies } from '../policies/index.ts';
 import { atDetail, type Detail, details, excludeCategories, type Policy, selectCategories } from '../policy.ts';
 import { progressBar, tuningLine } from './progress.ts';
 
-/** 0 done and safe, 1 done and unsafe (with `--fail`), 2 bad input, 3 model or device failure. */
+/** 0 done and safe, 1 done and unsafe (with `--fail`), 2 bad input, 3 model, device or standard output failure. */
 export const exitCodes = { done: 0, unsafe: 1, badInput: 2, failure: 3 } as const;
 
 export interface SharedFlags {

@@ -72,36 +72,6 @@ export function bootstrapEach<S extends Labelled, Name extends string>(
 }
 
 /**
- * The difference of a metric between two runs, `after - before`, with the percentile interval over resamples that are
- * the same of both: what makes a sample hard is hard for both, and so drops out of the difference.
- *
- * @param after the same samples in the same order, with other scores
- * @param metric or one of either run, where it depends on the run, as F1 does on its threshold
- * @throws EvaluationError `metric-undefined`, as `bootstrap`; `label-invalid` where the labels of the two differ
- */
-export function pairedBootstrap<S extends Labelled>(
-  before: readonly S[],
-  after: readonly S[],
-  metric: Metric<S> | readonly [before: Metric<S>, after: Metric<S>],
-  options: BootstrapOptions = {},
-): Interval {
-  const [ofBefore, ofAfter] = typeof metric === 'function' ? [metric, metric] : metric;
-  if (before.length !== after.length || before.some(({ label }, i) => label !== after[i]!.label)) {
-    throw new EvaluationError(
-      'label-invalid',
-      'A paired bootstrap needs the same samples with the same labels in the same order on both sides.',
-    );
-  }
-  const difference = (draw: (samples: readonly S[]) => readonly S[]) =>
-    defined(ofAfter(draw(after))) - defined(ofBefore(draw(before)));
-  const order = before.map((_, i) => i);
-  const values = Array.from(resamplesOf(before, options), (counts) =>
-    difference((samples) => drawnBy(counts, samples, order)),
-  );
-  return { estimate: difference((samples) => samples), ...percentileInterval(values, options) };
-}
-
-/**
  * Resamples: of each how often every sample is in it, in the order of the samples. They depend on the labels and the seed
  * and on no score, so that what several systems say of the same samples is resampled alike. Each has every class that the
  * samples have.

@@ -8,6 +8,7 @@ import {
   decidingSystem,
   hasBoth,
   type Question,
+  questionName,
   questionsOf,
   type System,
   systemsOf,
@@ -41,7 +42,8 @@ export interface Refusal extends Question {
 /** What a side turned out to be. */
 export interface ComparedSide {
   readonly system: string;
-  readonly threshold: number;
+  /** What it decides by; null where each role has a threshold of its own. */
+  readonly threshold: number | null;
   readonly identity: Identity;
 }
 
@@ -82,14 +84,18 @@ export function compareSystems(before: Side, after: Side, options: CompareOption
   const answered = asked.flatMap(({ question, pairing }) => (pairing ? [{ question, pairing }] : []));
   const refused = asked.flatMap(({ question, why }) => (why === undefined ? [] : [{ ...question, why }]));
   if (answered.length === 0) {
-    const why = refused.map(describeRefusal).join('; ') || 'neither policy has categories';
+    const why = refused.map((one) => `${questionName(one)}: ${one.why}`).join('; ') || 'neither policy has categories';
     throw new EvaluationError('metric-undefined', `Nothing can be compared: ${why}.`);
   }
   const { figures, tests } = comparePaired(
     answered.map(({ pairing }) => pairing),
     options,
   );
-  const side = ({ run }: Side, { name, threshold }: System) => ({ system: name, threshold, identity: run.identity });
+  const side = ({ run }: Side, { name, threshold, thresholds }: System): ComparedSide => ({
+    system: name,
+    threshold: thresholds ? null : threshold,
+    identity: run.identity,
+  });
   return {
     before: side(before, systemBefore),
     after: side(after, systemAfter),
@@ -106,9 +112,6 @@ export function compareSystems(before: Side, after: Side, options: CompareOption
     settings: settingsOf(options),
   };
 }
-
-const describeRefusal = ({ way, code, why }: Refusal): string =>
-  `${code === undefined ? way : `${way}, ${code}`}: ${why}`;
 
 function systemOf({ run, system: name }: Side): System {
   if (name === undefined) return decidingSystem(run);

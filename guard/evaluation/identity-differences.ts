@@ -25,8 +25,8 @@ export function identityDifferences(before: Whole, after: Whole): IdentityDiffer
 }
 
 function fieldsOf({ run, system }: Whole): Map<string, Value> {
-  const { name, threshold } = system;
-  return new Map(leaves({ system: name, threshold, ...run.identity, data: run.data }));
+  const { name, threshold, thresholds } = system;
+  return new Map(leaves({ system: name, threshold: thresholds ?? threshold, ...run.identity, data: run.data }));
 }
 
 const leaves = (value: unknown, field = ''): [string, Value][] =>

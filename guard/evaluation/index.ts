@@ -5,7 +5,6 @@ export {
   bootstrapEach,
   type Interval,
   type Metric,
-  pairedBootstrap,
   type Settings,
 } from './bootstrap.ts';
 export { type CategoryMap, parseCategoryMap } from './category-map.ts';

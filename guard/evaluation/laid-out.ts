@@ -83,11 +83,11 @@ export function definedMetrics(
 }
 
 /** What ranks: the numbers that metrics.ts gives of the samples one by one. What they do not define is NaN. */
-export function rankingOf(
+export function rankingValues(
   { labels, ranks, places }: LaidOut,
   side: SideIndex,
   { counts, swapped }: Drawn,
-): Pick<Figures, 'auprc' | 'auroc' | 'truePositiveRateAt1'> {
+): Pick<MetricValues, 'auprc' | 'auroc' | 'truePositiveRateAt1'> {
   const size = labels.length;
   const positivesAt = new Uint32Array(places);
   const negativesAt = new Uint32Array(places);
@@ -120,11 +120,11 @@ export function rankingOf(
 }
 
 /** What takes scores for probabilities, likewise; NaN where they are none. */
-export function probabilityOf(
+export function probabilityValues(
   { labels, probability }: LaidOut,
   side: SideIndex,
   { counts, swapped }: Drawn,
-): Pick<Figures, 'f1' | 'ece' | 'brier' | 'logLoss'> {
+): Pick<MetricValues, 'f1' | 'ece' | 'brier' | 'logLoss'> {
   if (!probability) return { f1: Number.NaN, ece: Number.NaN, brier: Number.NaN, logLoss: Number.NaN };
   const { flagged, squared, nats, bins, gaps } = probability;
   const size = labels.length;
@@ -149,11 +149,11 @@ export function probabilityOf(
   };
 }
 
-export type Figures = Readonly<Record<ComparedMetric, number>>;
+export type MetricValues = Readonly<Record<ComparedMetric, number>>;
 
-export const figuresOf = (laidOut: LaidOut, side: SideIndex, drawn: Drawn): Figures => ({
-  ...rankingOf(laidOut, side, drawn),
-  ...probabilityOf(laidOut, side, drawn),
+export const valuesOf = (laidOut: LaidOut, side: SideIndex, drawn: Drawn): MetricValues => ({
+  ...rankingValues(laidOut, side, drawn),
+  ...probabilityValues(laidOut, side, drawn),
 });
 
 const binsAtMost = 32;

@@ -4,14 +4,14 @@ import { holm } from './holm.ts';
 import {
   type ComparedMetric,
   definedMetrics,
-  type Figures,
-  figuresOf,
   type LaidOut,
   layOut,
+  type MetricValues,
   type Pair,
-  probabilityOf,
-  rankingOf,
+  probabilityValues,
+  rankingValues,
   undrawn,
+  valuesOf,
 } from './laid-out.ts';
 
 /** Two systems on the same samples. */
@@ -95,14 +95,14 @@ function intervalsOf(
   options: BootstrapOptions,
 ): Omit<PairedFigure, 'p' | 'pHolm' | 'beyondChance'>[] {
   const { swapped, counts: once } = undrawn(pairs.length);
-  const figures = (counts: Uint16Array): readonly [before: Figures, after: Figures] => [
-    figuresOf(both, 0, { counts, swapped }),
-    figuresOf(both, 1, { counts, swapped }),
+  const figures = (counts: Uint16Array): readonly [before: MetricValues, after: MetricValues] => [
+    valuesOf(both, 0, { counts, swapped }),
+    valuesOf(both, 1, { counts, swapped }),
   ];
   const own = figures(once);
   const drawn = Array.from(resamplesOf(pairs, options), figures);
   return metrics.map((metric) => {
-    const interval = (value: (figures: readonly [Figures, Figures]) => number): Interval => ({
+    const interval = (value: (figures: readonly [MetricValues, MetricValues]) => number): Interval => ({
       estimate: value(own),
       ...percentileInterval(drawn.map(value), options),
     });
@@ -128,7 +128,10 @@ function pValuesOf(
   const random = seededRandom(seed);
   const { counts, swapped } = undrawn(both.labels.length);
   const differences = (of: (typeof kinds)[number]) => {
-    const [before, after] = [of(both, 0, { counts, swapped }), of(both, 1, { counts, swapped })] as Partial<Figures>[];
+    const [before, after] = [
+      of(both, 0, { counts, swapped }),
+      of(both, 1, { counts, swapped }),
+    ] as Partial<MetricValues>[];
     return (metric: ComparedMetric) => Math.abs(after![metric]! - before![metric]!);
   };
   const pValues = new Map<ComparedMetric, number>();
@@ -159,7 +162,7 @@ function pValuesOf(
 }
 
 /** What figures are computed together. */
-const kinds = [rankingOf, probabilityOf] as const;
+const kinds = [rankingValues, probabilityValues] as const;
 
 /** Coins for all places, 32 of each random number. */
 function toss(coins: Uint8Array, random: () => number): void {

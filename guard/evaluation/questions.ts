@@ -19,6 +19,14 @@ export interface Question {
   readonly role?: Role;
 }
 
+/** What a system is called where it answers for the samples of one role. */
+export const ofRole = (name: string, role: Role | undefined): string =>
+  role === undefined ? name : `${name} (${role})`;
+
+/** What tables and messages call a question. */
+export const questionName = ({ way, code, role }: Question): string =>
+  ofRole(code === undefined ? way : `${way}, ${code}`, role);
+
 /** Something that scores samples, under the name that tables call it by. */
 export interface System {
   readonly name: string;

@@ -53,10 +53,10 @@ export const identity = z.object({
   model: z.string(),
   device: z.enum(['webgpu', 'cpu']),
   dtype: z.enum(weightDTypes),
-  /** See `scoringVersion`; this and the next are absent of runs from before they were kept. */
-  scoring: count.optional(),
+  /** See `scoringVersion`. */
+  scoring: count,
   /** How the model was asked, by the name of its prompt format. */
-  format: z.string().optional(),
+  format: z.string(),
   /** The WebGPU adapter; absent of the processor. */
   adapter: z.string().optional(),
   /** Kernels that were asked for, by operation; absent where the engine chose. */

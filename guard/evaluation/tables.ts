@@ -1,4 +1,3 @@
-import type { Role } from '../messages.ts';
 import type { Table } from '../report/table.ts';
 import type { Interval, Settings } from './bootstrap.ts';
 import type { Difference, Refusal, SystemComparison } from './compare.ts';
@@ -8,7 +7,7 @@ import { describeDifferences } from './identity-differences.ts';
 import type { ComparedMetric } from './laid-out.ts';
 import type { Mass } from './mass.ts';
 import type { PublishedFigure } from './published.ts';
-import type { Question, Way } from './questions.ts';
+import { ofRole, questionName, type Way } from './questions.ts';
 import type { Run } from './run.ts';
 
 /** A figure, or a dash where there is none; what rounds to zero has no sign. */
@@ -70,9 +69,6 @@ export function tablesOf(run: Run, evaluation: Evaluation): Table[] {
     ...latencyTable(run, evaluation),
   ];
 }
-
-/** What a system is called where it answers for the samples of one role. */
-const ofRole = (name: string, role: Role | undefined): string => (role === undefined ? name : `${name} (${role})`);
 
 function rankingTable(overall: readonly Figures[]): Table {
   return {
@@ -269,7 +265,7 @@ export const metricTitles: Readonly<Record<ComparedMetric, string>> = {
 export const pValue = (p: number | null): string => (p !== null && p < 0.0005 ? '<0.001' : decimals(p, 3));
 
 /** What a test says, in words. */
-export const verdict = (beyondChance: boolean | null): string =>
+export const beyondChanceText = (beyondChance: boolean | null): string =>
   beyondChance === null ? '–' : beyondChance ? 'yes' : 'no';
 
 /** How verdicts came about, for a family of so many tests. */
@@ -317,7 +313,7 @@ export function differenceTable({ before, after, differences, tests }: SystemCom
       withInterval(row.difference),
       pValue(row.p),
       pValue(row.pHolm),
-      verdict(row.beyondChance),
+      beyondChanceText(row.beyondChance),
     ]),
     notes: [
       'In brackets the 95% interval of the paired bootstrap, of each difference for itself.',
@@ -325,6 +321,3 @@ export function differenceTable({ before, after, differences, tests }: SystemCom
     ],
   };
 }
-
-const questionName = ({ way, code, role }: Question): string =>
-  ofRole(code === undefined ? way : `${way}, ${code}`, role);

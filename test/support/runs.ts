@@ -5,7 +5,15 @@ const instruction = { user: 'c'.repeat(64), agent: 'e'.repeat(64) };
 const hashes = { model: 'a'.repeat(64), policy: 'b'.repeat(64), instruction, calibration: null };
 /** A run without samples, of names that a page must escape. */
 export const emptyRun: Run = makeRun({
-  identity: { model: 'tiny <script>alert(1)</script>', device: 'cpu', dtype: 'f32', hashes, options: {} },
+  identity: {
+    model: 'tiny <script>alert(1)</script>',
+    device: 'cpu',
+    dtype: 'f32',
+    scoring: 1,
+    format: 'llama-guard-1',
+    hashes,
+    options: {},
+  },
   data: { name: '"><img src=x>.jsonl', format: 'openai-moderation', assumeSafe: false, hash: 'd'.repeat(64) },
   categories: [
     { code: 'O1', name: 'Violence' },
