@@ -299,7 +299,8 @@ export class Guard implements AsyncDisposable {
 
   /** Looks at a policy when it comes first, and again where it has changed since: it may be anyone's. */
   #assertPolicy(policy: Policy): void {
-    if (this.#sound.has(policy) && this.#sound.get(policy) === JSON.stringify(policy)) return;
+    const sound = this.#sound.get(policy);
+    if (sound !== undefined && sound === JSON.stringify(policy)) return;
     if (policy !== this.format.policy) assertValid(policy, "'policy'");
     const { list } = this.format.answer;
     const { unknownId } = this.tokenizer;

@@ -31,7 +31,7 @@ import { BufferUsage, DeviceMemory } from './memory.ts';
 import { outliveEvents } from './outlive-events.ts';
 import { ParameterBuffer, slotBytes } from './parameters.ts';
 import { type Kernel, Pipelines } from './pipelines.ts';
-import { DeviceTensor, planBlocks, type RowBlock } from './tensor.ts';
+import { DeviceTensor, planBlocks } from './tensor.ts';
 import { type Tunable, tune } from './tune.ts';
 
 export interface WebGpuBackendOptions {
@@ -136,7 +136,7 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
   write(tensor: Tensor, data: HostArray): void {
     this.#assertUsable();
     const target = asDeviceTensor(tensor);
-    const { buffer } = single(target);
+    const { buffer } = target;
     if (data.byteLength > target.bytes || data.BYTES_PER_ELEMENT !== storedElementBytes(target.dtype)) {
       throw new ContractError(
         'shape-mismatch',
@@ -166,7 +166,7 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
   async read(tensor: Tensor): Promise<HostArray> {
     this.#assertUsable();
     const source = asDeviceTensor(tensor);
-    const { buffer } = single(source);
+    const { buffer } = source;
     const size = Math.ceil(source.bytes / 4) * 4;
     try {
       const bytes = await this.#commands.read(buffer, size);
@@ -329,7 +329,7 @@ export class WebGpuBackend implements KernelBackend<AnyVariant>, Tunable {
     if (extent.some((size) => size === 0)) return;
     assertDispatchable(chosen, extent, this.#device.limits.maxComputeWorkgroupsPerDimension);
     const bound = Object.keys(operation.tensors).map((name) => asDeviceTensor(tensors[name]!));
-    const buffers = bound.map((tensor) => single(tensor).buffer);
+    const buffers = bound.map(({ buffer }) => buffer);
     const uses = bound.map(({ lifetime }) => lifetime);
     const call = { variant: chosen, dtypes, buffers, uses, dims, values: { ...scalars, ...dims }, extent };
     if (this.#calls) this.#calls.push(call);
@@ -394,10 +394,4 @@ function assertDispatchable({ name, operation }: AnyVariant, extent: Extent, mos
     'shape-mismatch',
     `'${name}' would run '${operation.name}' in ${extent.join(' x ')} workgroups, of which a dimension holds ${most}.`,
   );
-}
-
-/** The block of a tensor that is in one buffer. */
-function single({ label, blocks }: DeviceTensor): RowBlock {
-  if (blocks.length === 1) return blocks[0]!;
-  throw new ContractError('shape-mismatch', `'${label}' is in several buffers.`);
 }

@@ -33,6 +33,12 @@ export class DeviceTensor extends StoredTensor implements Storage {
     return new DeviceTensor(this.label, dtype, shape, this, true);
   }
 
+  /** The buffer that has all of it. @throws ContractError where several have */
+  get buffer(): GPUBuffer {
+    if (this.blocks.length === 1) return this.blocks[0]!.buffer;
+    throw new ContractError('shape-mismatch', `'${this.label}' is in several buffers.`);
+  }
+
   /** The rows of one block as a tensor. */
   block({ buffer, rows }: RowBlock): DeviceTensor {
     const { label, dtype, shape, lifetime } = this;
